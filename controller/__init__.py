@@ -1,0 +1,1 @@
+"""The controller: discovery, reports, and the REST API that answers for them."""

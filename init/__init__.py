@@ -1,0 +1,1 @@
+"""The init container: plans the capture rules, applies them, verifies them."""

@@ -1,0 +1,1 @@
+"""The lab's API server: what the real kubectl and the official client ask of one."""

@@ -1,0 +1,1 @@
+"""The lab's controllers: deployments, replica sets, jobs, endpoint slices, namespaces, garbage."""

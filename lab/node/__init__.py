@@ -1,0 +1,1 @@
+"""The lab's node: pods as network namespaces, their containers, probes, volumes, addresses, names."""

@@ -1,0 +1,1 @@
+"""The Helm chart (`tulle/`) that `tulle install` renders, and the Dockerfiles of the four images."""

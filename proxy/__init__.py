@@ -1,0 +1,1 @@
+"""The sidecar: a trio program with a callback pump inside."""

@@ -1,0 +1,1 @@
+"""A voting application that knows nothing of the mesh."""

@@ -1,0 +1,1 @@
+"""The admission webhook: from a pod to the patch that meshes it."""
