@@ -1,0 +1,73 @@
+# The front door. Each target does its own set-up; none needs another to have been run before.
+#
+#   make demo    the whole mesh on this machine: lab, mesh, sample, metrics   (KEEP=1 leaves it running)
+#   make test    lint, types, import contracts, unit and end-to-end tests
+#   make lint    the first three of those
+#   make bench   the sidecar beside Envoy and HAProxy, in one run
+#   make clean   remove what the others made here
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+KEEP ?=
+
+# Compiled wheels are rebuilt when the metadata changes, and only then.
+PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat
+
+.PHONY: help demo test lint unit e2e bench clean
+
+help:
+	@sed -n '3,8s/^# *//p' Makefile
+
+$(VENV)/.created:
+	@.ci/debian build
+	@$(PYTHON) -c 'import sys; sys.exit(f"Tulle needs Python 3.11 or newer; $$(sys.executable) is {sys.version.split()[0]}. Try: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.all: $(VENV)/.created setup.cfg pyproject.toml
+	@echo "Installing Tulle and what it needs from PyPI into $(VENV) ..."
+	@$(PIP_INSTALL) --editable '.[all]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.all
+	@echo "Installing what the tests need from PyPI into $(VENV) ..."
+	@$(PIP_INSTALL) --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.all
+	@echo "Installing the rivals from PyPI into $(VENV) ..."
+	@$(PIP_INSTALL) --editable '.[bench]'
+	@touch $@
+
+demo: $(VENV)/.all
+	@.ci/debian run
+	@KEEP=$(KEEP) samples/demo.sh
+
+lint: $(VENV)/.dev
+	@$(BIN)/tox -q -e lint,types,imports
+
+unit: $(VENV)/.dev
+	@.ci/debian run
+	@$(BIN)/tox -q -e unit
+
+e2e: $(VENV)/.dev
+	@.ci/debian run test
+	@$(BIN)/tox -q -e e2e
+
+test: $(VENV)/.dev
+	@.ci/debian run test
+	@$(BIN)/tox -q -e lint,types,imports,unit,e2e
+
+bench: $(VENV)/.bench
+	@.ci/debian run bench
+	@$(BIN)/python -m bench
+
+clean:
+	@if [ -x $(BIN)/tulle ] && [ "$$(id -u)" = 0 ]; then $(BIN)/tulle lab down --all 2>/dev/null || true; fi
+	@rm -rf $(VENV) build dist .tox .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
