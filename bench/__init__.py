@@ -1,0 +1,1 @@
+"""Side-by-side benchmarks: the sidecar beside Envoy and HAProxy, in one run on one machine."""
