@@ -1,0 +1,22 @@
+"""What this side of the API server needs of the registry: reading. Pure (a Protocol)."""
+
+from typing import Any, Protocol
+
+Object = dict[str, Any]
+"""A Kubernetes object as it is stored; never changed in place."""
+
+
+class Reader(Protocol):
+    """The reading half of the registry; `resource` is its key: "pods", or "widgets.example.com" for custom ones."""
+
+    def get(self, resource: str, namespace: str, name: str) -> Object:
+        """The object. Raises ApiError NotFound."""
+
+    def list(self, resource: str, namespace: str | None = None, labels: str = "", fields: str = "") -> list[Object]:
+        """The objects of one namespace, or of all."""
+
+
+def spec_of(item: Object) -> Object:
+    """The object's `spec`, empty when it has none."""
+    spec = item.get("spec")
+    return spec if isinstance(spec, dict) else {}
