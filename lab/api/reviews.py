@@ -14,7 +14,7 @@ from lab.api.authn import Authority, user_of
 from lab.api.errors import ApiError
 from lab.api.identity import User
 from lab.api.rbac import MASTERS, Question, rules_of
-from lab.api.reader import Reader, spec_of
+from lab.api.reader import Reader, spec_of, user_info
 from lab.api.tokens import DEFAULT_EXPIRY_S, MAX_EXPIRY_S, MIN_EXPIRY_S, Bound, Claims, TokenError
 
 Object = dict[str, Any]
@@ -48,16 +48,6 @@ async def review(kind: str, body: Object, user: User, authority: Authority, regi
     return (
         {**answer, "kind": kind, "spec": spec, "status": status} if spec else {**answer, "kind": kind, "status": status}
     )
-
-
-def user_info(user: User) -> Object:
-    """The UserInfo of a user, as reviews and admission webhooks carry it; empty fields are left out."""
-    info: Object = {"username": user.name, "groups": list(user.groups)}
-    if user.uid:
-        info["uid"] = user.uid
-    if user.extra:
-        info["extra"] = {key: list(values) for key, values in user.extra.items()}
-    return info
 
 
 def _token_review(spec: Object, authority: Authority) -> Object:
