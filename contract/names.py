@@ -31,6 +31,8 @@ SKIP_REASON: Final = "tulle.mesh/skip-reason"
 """Why the injector left the pod alone, as a CamelCase word (also the reason of the Event on the owner)."""
 CREATED_BY: Final = "tulle.mesh/created-by"
 PROXY_VERSION: Final = "tulle.mesh/proxy-version"
+ADDED_ANNOTATIONS: Final = "tulle.mesh/added-annotations"
+"""Comma-separated names of the annotations that the injector copied or set beside its decisions."""
 
 MESHED: Final = "tulle.mesh/control-plane-ns"
 """Label on every meshed pod: the namespace of the control plane that serves it."""
