@@ -21,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_USAGE_ERROR = typer.BadParameter.__bases__[0].__bases__[0]
+_USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0].__bases__[0]
 """What typer raises for every wrong command line; typer exports its leaf only."""
 
 
