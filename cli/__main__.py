@@ -7,12 +7,15 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.errors import CliError
 from contract import names
+
+if TYPE_CHECKING:
+    from cli.cluster import Cluster
 
 app = typer.Typer(
     name="tulle",
@@ -84,6 +87,109 @@ def install(
         print(json.dumps(install.as_list(rendered), indent=2))
     else:
         print(install.as_yaml(rendered), end="")
+
+
+@app.command()
+def uninstall(
+    context: typer.Context,
+    force: Annotated[bool, typer.Option("--force", help="Print it although pods still carry the sidecar.")] = False,
+    keep_namespace: Annotated[bool, typer.Option("--keep-namespace", help="Leave the namespace in place.")] = False,
+) -> None:
+    """Print what the control plane consists of, for `kubectl delete --ignore-not-found -f -`."""
+    from cli import install, meshed
+
+    sets = ["createNamespace=false"] if keep_namespace else []
+    rendered = install.manifests(context.obj.control_plane, [], sets, ha=keep_namespace)
+    if not force:
+        meshed.refuse_while_pods_remain(_cluster(context))
+    print(install.removal(rendered), end="")
+
+
+@app.command()
+def check(
+    context: typer.Context,
+    pre: Annotated[bool, typer.Option("--pre", help="Check whether Tulle can be installed.")] = False,
+    output: Annotated[str, typer.Option("--output", "-o", help="table, json or short (troubles only).")] = "table",
+    wait: Annotated[float, typer.Option(help="Seconds to wait for what is still coming up.", min=0)] = 60.0,
+) -> None:
+    """Check the cluster, the control plane and the pods in the mesh; exit code 1 when something is wrong."""
+    from cli import check_command
+
+    output = _one_of(output, "table", "json", "short")
+    if not check_command.check(_cluster(context), pre=pre, wait_s=wait, output=output):
+        raise typer.Exit(1)
+
+
+@app.command()
+def stat(
+    context: typer.Context,
+    resource: Annotated[list[str], typer.Argument(help="KIND, KIND/NAME or KIND NAME.", metavar="RESOURCE")],
+    namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Default: the context's.")] = None,
+    all_namespaces: Annotated[bool, typer.Option("--all-namespaces", "-A", help="In every namespace.")] = False,
+    window: Annotated[str, typer.Option("--time-window", "-t", help="How far to look back: 10s to 1h.")] = "1m",
+    to: Annotated[str | None, typer.Option(help="Only traffic to this KIND/NAME.")] = None,
+    to_namespace: Annotated[str | None, typer.Option(help="Only traffic to this namespace.")] = None,
+    from_: Annotated[str | None, typer.Option("--from", help="Only traffic from this KIND/NAME.")] = None,
+    from_namespace: Annotated[str | None, typer.Option(help="Only traffic from this namespace.")] = None,
+    output: Annotated[str, typer.Option("--output", "-o", help="table, wide or json.")] = "table",
+    watch: Annotated[float, typer.Option("--watch", "-w", help="Ask again every so many seconds.", min=0)] = 0.0,
+) -> None:
+    """Show the traffic of deployments, pods, services, statefulsets, daemonsets, jobs or namespaces."""
+    import time
+
+    from cli import traffic
+
+    cluster = _cluster(context)
+    output = _one_of(output, "table", "wide", "json")
+    asked = traffic.question(
+        resource,
+        None if all_namespaces else namespace or cluster.namespace,
+        window,
+        {"to": to, "from": from_},
+        {"to": to_namespace, "from": from_namespace},
+    )
+    while True:
+        with traffic.spinner("Asking the controller"):
+            answer = traffic.ask(cluster, asked)
+        traffic.show(answer, output, namespaces=all_namespaces)
+        if not watch:
+            return
+        time.sleep(watch)
+        print()
+
+
+@app.command()
+def version(
+    context: typer.Context,
+    client: Annotated[bool, typer.Option("--client", help="This command's version only; asks no cluster.")] = False,
+    output: Annotated[str, typer.Option("--output", "-o", help="text or json.")] = "text",
+) -> None:
+    """Show the versions of this command and of the controller."""
+    import json
+
+    from contract import VERSION
+
+    versions = {"client": VERSION}
+    output = _one_of(output, "text", "json")
+    trouble = None
+    if not client:
+        try:
+            versions["server"] = _cluster(context).controller_version() or "unknown"
+        except CliError as error:
+            versions["server"], trouble = "unavailable", error
+    if output == "json":
+        print(json.dumps(versions, indent=2))
+    else:
+        for part, found in versions.items():
+            print(f"{part.capitalize()} version: {found}")
+    if trouble is not None:
+        raise trouble
+
+
+def _cluster(context: typer.Context) -> "Cluster":
+    from cli.cluster import Cluster
+
+    return Cluster(context.obj.kubeconfig, context.obj.context, context.obj.control_plane)
 
 
 def _one_of(output: str, *formats: str) -> str:

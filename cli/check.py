@@ -67,9 +67,7 @@ def _caught(look: Callable[[], Finding]) -> Finding:
         return look()
     except ClusterError as error:
         if error.status == 403:
-            return Finding(
-                "warning", f"this user may not look: {error}", "ask for the right, or let another user check"
-            )
+            return Finding("warning", f"this user may not look: {error}", "ask for the right to")
         return Finding("error", str(error), _HINTS.get(error.status, "look at the reason above"))
     except CliError as error:
         return Finding("error", str(error))

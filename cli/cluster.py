@@ -65,6 +65,18 @@ class Cluster:
             trust_env=False,
         )
 
+    @cached_property
+    def namespace(self) -> str:
+        """The namespace of the kubeconfig's context, as kubectl takes it: `default` when it names none."""
+        from kubernetes import config
+
+        try:
+            contexts, current = config.list_kube_config_contexts(config_file=self.kubeconfig)  # type: ignore[no-untyped-call]
+        except config.ConfigException:
+            return "default"
+        chosen = next((each for each in contexts if each["name"] == self.context), current)
+        return str(chosen.get("context", {}).get("namespace") or "default")
+
     @property
     def server(self) -> str:
         """URL of the API server."""
@@ -93,17 +105,19 @@ class Cluster:
         """The API server's clock: its Date header (RFC 9110), or "" when it sends none."""
         return str(self._answer("GET", "/version", timeout_s).headers.get("date", ""))
 
-    def proxied(self, service: str, path: str, timeout_s: float = REQUEST_TIMEOUT_S, **query: str) -> bytes:
+    def proxied(
+        self, service: str, path: str, timeout_s: float = REQUEST_TIMEOUT_S, query: dict[str, str] | None = None
+    ) -> bytes:
         """GET from a service of the control plane (`name:port`, `https:name:port`) by the API server's proxy."""
         path = f"/api/v1/namespaces/{self.control_plane}/services/{service}/proxy{path}"
         return self._answer("GET", path, timeout_s, params=query).content
 
-    def controller(self, path: str, timeout_s: float = REQUEST_TIMEOUT_S, **query: str) -> bytes:
+    def controller(self, path: str, timeout_s: float = REQUEST_TIMEOUT_S, query: dict[str, str] | None = None) -> bytes:
         """GET `path` (`/api/v1/...`) of the controller; the raw body."""
         try:
-            return self.proxied(f"{names.CONTROLLER}:{ports.CONTROLLER_PORT}", path, timeout_s, **query)
+            return self.proxied(f"{names.CONTROLLER}:{ports.CONTROLLER_PORT}", path, timeout_s, query)
         except ClusterError as error:
-            if error.reason or error.status in (0, 502, 503, 504):
+            if error.reason in ("NotFound", "ServiceUnavailable", "InternalError") or error.status in (502, 503, 504):
                 message = f"the controller in namespace {self.control_plane} does not answer: {error} (see tulle check)"
                 raise ClusterError(message, error.status, error.reason) from error
             raise

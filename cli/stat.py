@@ -9,7 +9,7 @@ from contract.stat import RESOURCES, StatAnswer, StatRow
 
 _SHORT = {"deploy": "deployments", "po": "pods", "svc": "services", "sts": "statefulsets", "ds": "daemonsets"}
 _SHORT |= {"ns": "namespaces"}
-_WINDOW = re.compile(r"([1-9][0-9]*)(s|m|h)")
+_WINDOW = re.compile(r"(?=.)(\d+h)?(\d+m)?(\d+s)?", re.ASCII)
 _COLUMNS = ("NAME", "MESHED", "SUCCESS", "RPS", "LATENCY_P50", "LATENCY_P95", "LATENCY_P99", "TCP_CONN")
 _WIDE_COLUMNS = ("READ_BYTES/SEC", "WRITE_BYTES/SEC")
 EMPTY = "-"
@@ -40,15 +40,17 @@ def parse_resource(words: list[str]) -> Resource:
 
 
 def parse_window(text: str) -> str:
-    """Check a window (`30s`, `1m`, `1h`); the controller judges its length."""
+    """Check a window's form (`30s`, `1m30s`, `1h`); the controller judges its length."""
     if not _WINDOW.fullmatch(text):
-        raise CliError(f"--time-window {text}: a whole number above 0 with s, m or h is expected, for example 1m", 2)
+        raise CliError(f"--time-window {text}: write for example 30s, 1m or 1h", 2)
     return text
 
 
 def path(resource: Resource, namespace: str | None) -> str:
     """The controller's path for a resource in one namespace, or in all of them when `namespace` is None."""
-    scope = f"/namespaces/{namespace}" if namespace is not None and resource.kind != "namespaces" else ""
+    if resource.kind == "namespaces":
+        namespace = resource.name or None
+    scope = f"/namespaces/{namespace}" if namespace is not None else ""
     name = f"/{resource.name}" if resource.name else ""
     return f"/api/v1{scope}/{resource.kind}{name}/stat"
 
@@ -89,3 +91,13 @@ def _cells(row: StatRow, wide: bool) -> list[str]:
 
 def _format(template: str, value: Any) -> str:
     return EMPTY if value is None else template.format(value)
+
+
+def parse_peer(option: str, text: str | None) -> str | None:
+    """Read `--to`/`--from`: RESOURCE/NAME, given on to the controller in its own words."""
+    if text is None:
+        return None
+    resource = parse_resource([text])
+    if not resource.name:
+        raise CliError(f"{option} {text}: write it as KIND/NAME, for example deployments/web", 2)
+    return f"{resource.kind}/{resource.name}"
