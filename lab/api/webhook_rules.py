@@ -1,8 +1,6 @@
 """Admission webhooks: which of them a request concerns, what they are asked, what their answer means. Pure.
 
 A `Hook` is one entry of a webhook configuration with its defaults filled in; an `Attempt` is one write on its way in.
-`faults_of` refuses a configuration that the lab could not honour, when it is written: CEL (matchConditions) above all,
-because a condition that is silently ignored would call, or not call, the wrong webhooks.
 
 Sources: admissionregistration.k8s.io/v1 and admission.k8s.io/v1; JSONPatch is RFC 6902.
 """
