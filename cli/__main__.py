@@ -16,6 +16,8 @@ from contract import names
 
 if TYPE_CHECKING:
     from cli.cluster import Cluster
+    from cli.documents import Document
+    from cli.workloads import Line
 
 app = typer.Typer(
     name="tulle",
@@ -103,6 +105,59 @@ def uninstall(
     if not force:
         meshed.refuse_while_pods_remain(_cluster(context))
     print(install.removal(rendered), end="")
+
+
+Files = Annotated[list[str], typer.Argument(help="Files, folders, or - for stdin.", metavar="FILE...")]
+
+
+@app.command()
+def inject(
+    context: typer.Context,
+    files: Files,
+    namespace: Annotated[
+        str, typer.Option("--namespace", "-n", help="Namespace of objects that name none.")
+    ] = "default",
+    registry: Annotated[str, typer.Option(help="Registry of both images.", metavar="HOST/PATH")] = "",
+    proxy_image: Annotated[str, typer.Option(help="Image of the sidecar, tag included.", metavar="IMAGE")] = "",
+    init_image: Annotated[str, typer.Option(help="Image of the init container.", metavar="IMAGE")] = "",
+    cluster_domain: Annotated[str, typer.Option(help="DNS suffix of the cluster's services.")] = "cluster.local",
+    native_sidecar: Annotated[
+        bool, typer.Option("--native-sidecar/--plain-sidecar", help="Plain: for servers before Kubernetes 1.29.")
+    ] = True,
+) -> None:
+    """Print manifests with init container and sidecar in every pod, as the webhook would; report on stderr."""
+    from cli import files as manifest_files
+    from cli import injection, workloads
+    from webhook.settings import REGISTRY, Settings
+
+    settings = Settings(
+        image_registry=registry or REGISTRY,
+        proxy_image=proxy_image,
+        init_image=init_image,
+        control_plane_namespace=context.obj.control_plane,
+        cluster_domain=cluster_domain,
+        native_sidecar=native_sidecar,
+    )
+    found = manifest_files.read_all(files)
+    _print_changed(*workloads.change_all(found, injection.injecting(settings), namespace), "injected")
+
+
+@app.command()
+def uninject(files: Files) -> None:
+    """Print manifests without what inject (or the webhook) added; report on stderr."""
+    from cli import files as manifest_files
+    from cli import injection, workloads
+
+    found = manifest_files.read_all(files)
+    _print_changed(*workloads.change_all(found, injection.uninjecting, "default"), "uninjected")
+
+
+def _print_changed(changed: "list[Document]", lines: "list[Line]", done: str) -> None:
+    from cli import documents, injection
+
+    print(documents.join(changed), end="")
+    for line in injection.report(lines, done):
+        print(line, file=sys.stderr)
 
 
 @app.command()
