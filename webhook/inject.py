@@ -1,0 +1,222 @@
+"""From a pod to the patch that puts it into the mesh, or to the reason why not. Pure.
+
+The webhook and the command line are two thin callers of `inject`; neither adds anything of its own. What the pod has
+already is never changed: the patch only adds, and `uninject` takes exactly that away again.
+"""
+
+from copy import deepcopy
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+import jsonpatch
+
+from contract import VERSION, names, ports
+from webhook import containers, pods
+from webhook.annotations import Options, Refused, read_options, to_freeze
+from webhook.settings import Settings
+
+Json = dict[str, Any]
+
+DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
+"""Which container `kubectl logs` and `exec` mean; a plain sidecar stands first and would be taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """The pod joins the mesh. Operations are RFC 6902; warnings are lines for whoever applied the pod."""
+
+    operations: list[Json]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """The pod is left alone. The reason is a CamelCase word, the message a line; operations only annotate."""
+
+    reason: str
+    message: str
+    operations: list[Json]
+
+
+def inject(pod: Json, namespace: Json, settings: Settings) -> Patch | Skip:
+    """Decide for one pod (v1.Pod or a workload's pod template) of this v1.Namespace.
+
+    Raises Refused when an annotation or the pod itself cannot be honoured.
+    """
+    pods.check_shape(pod)
+    reason = _why_not(pod, namespace)
+    if reason is not None:
+        return reason
+    pod_annotations, namespace_annotations = pods.texts(pod, "annotations"), pods.texts(namespace, "annotations")
+    options = read_options(pod_annotations, namespace_annotations, settings)
+    frozen = to_freeze(pod_annotations, namespace_annotations)
+    operations = [*_metadata(pod, frozen, settings), *_volumes(pod), *_containers(pod, options, settings)]
+    return Patch(jsonpatch.JsonPatch(operations).patch, tuple(_warnings(pod, options, settings)))
+
+
+def apply(pod: Json, operations: list[Json]) -> Json:
+    """Return the patched pod; the one given stays as it is."""
+    patched: Json = jsonpatch.apply_patch(pod, operations)
+    return patched
+
+
+def uninject(pod: Json) -> Json:
+    """Return the pod without anything that `inject` added; a pod never injected comes back equal."""
+    pods.check_shape(pod)
+    clean = deepcopy(pod)
+    spec, metadata = clean.get("spec") or {}, clean.get("metadata") or {}
+    own = {names.INIT_CONTAINER, names.PROXY_CONTAINER}
+    for field in ("initContainers", "containers"):
+        _without(spec, field, own)
+    if pods.is_injected(pod):
+        _without(spec, "volumes", set(containers.VOLUMES))
+    added = {name for name in pods.texts(pod, "annotations").get(names.ADDED_ANNOTATIONS, "").split(",") if name}
+    decisions = {names.STATUS, names.SKIP_REASON, names.CREATED_BY, names.PROXY_VERSION, names.ADDED_ANNOTATIONS}
+    for field, keys in (("annotations", added | decisions), ("labels", {names.MESHED})):
+        held = metadata.get(field) or {}
+        if held.keys() & keys:
+            metadata[field] = {name: value for name, value in held.items() if name not in keys}
+            if not metadata[field]:
+                del metadata[field]
+    return clean
+
+
+def _why_not(pod: Json, namespace: Json) -> Skip | None:
+    if pods.is_injected(pod):
+        # Asked again after another webhook changed the pod: what was decided stands, the status says it already.
+        return Skip("AlreadyInjected", "the pod has the mesh's containers already", [])
+    wish, source = _wish(pod, namespace)
+    if wish == names.DISABLED:
+        return _skip(pod, "Disabled", f"{source} {names.INJECT} is {names.DISABLED}")
+    if wish is None:
+        return _skip(pod, "NotEnabled", f"neither the pod nor its namespace has {names.INJECT}: {names.ENABLED}")
+    if (pod.get("spec") or {}).get("hostNetwork"):
+        return _skip(
+            pod, "HostNetwork", "the pod uses its node's network, where capture rules would hit the whole node"
+        )
+    mesh = pods.other_mesh(pod)
+    if mesh is not None:
+        return _skip(pod, "OtherMesh", f"container {mesh} belongs to another mesh ({pods.OTHER_MESHES[mesh]})")
+    if pods.is_for_windows(pod):
+        return _skip(pod, "Windows", "the pod is for Windows, where there are no capture rules")
+    return None
+
+
+def _wish(pod: Json, namespace: Json) -> tuple[str | None, str]:
+    """The value that decides, and where it stands: the pod's annotation, its label, the namespace's label."""
+    places = (
+        ("pod annotation", pods.texts(pod, "annotations")),
+        ("pod label", pods.texts(pod, "labels")),
+        ("namespace label", pods.texts(namespace, "labels")),
+    )
+    for source, values in places:
+        value = values.get(names.INJECT)
+        if value is None:
+            continue
+        if value not in (names.ENABLED, names.DISABLED):
+            near = get_close_matches(value, (names.ENABLED, names.DISABLED), n=1)
+            meant = f"did you mean {near[0]}?" if near else f"write {names.ENABLED} or {names.DISABLED}"
+            raise Refused(f"{source} {names.INJECT}: {value!r} is unknown; {meant}")
+        return value, source
+    return None, ""
+
+
+def _skip(pod: Json, reason: str, message: str) -> Skip:
+    return Skip(reason, message, _annotate(pod, {names.STATUS: names.SKIPPED, names.SKIP_REASON: reason}))
+
+
+def _metadata(pod: Json, frozen: dict[str, str], settings: Settings) -> list[Json]:
+    added = dict(frozen)
+    if not settings.native_sidecar and DEFAULT_CONTAINER not in pods.texts(pod, "annotations"):
+        added[DEFAULT_CONTAINER] = str(pods.entries(pod, "containers")[0].get("name", ""))
+    decisions = {
+        names.STATUS: names.INJECTED,
+        names.CREATED_BY: f"{names.WEBHOOK}/{VERSION}",
+        names.PROXY_VERSION: VERSION,
+        **({names.ADDED_ANNOTATIONS: ",".join(added)} if added else {}),
+    }
+    labels = {names.MESHED: settings.control_plane_namespace}
+    return [*_annotate(pod, added | decisions), *_merge(pod, "labels", labels)]
+
+
+def _annotate(pod: Json, values: dict[str, str]) -> list[Json]:
+    # A template on the command line may have no metadata; the API server's pods always do.
+    made: list[Json] = [] if pod.get("metadata") is not None else [{"op": "add", "path": "/metadata", "value": {}}]
+    return [*made, *_merge(pod, "annotations", values)]
+
+
+def _merge(pod: Json, field: str, values: dict[str, str]) -> list[Json]:
+    if not pods.texts(pod, field):
+        return [{"op": "add", "path": f"/metadata/{field}", "value": values}]
+    return [
+        {"op": "add", "path": f"/metadata/{field}/{_escaped(name)}", "value": value} for name, value in values.items()
+    ]
+
+
+def _volumes(pod: Json) -> list[Json]:
+    taken = [str(volume.get("name")) for volume in pods.entries(pod, "volumes")]
+    for name in containers.VOLUMES:
+        if name in taken:
+            raise Refused(f"spec.volumes: the name {name} is the mesh's own; give the pod's volume another name")
+    return _insert(pod, "volumes", containers.volumes(), at_front=False)
+
+
+def _containers(pod: Json, options: Options, settings: Settings) -> list[Json]:
+    init, proxy = containers.init_container(options, settings), containers.proxy_container(options, settings)
+    if settings.native_sidecar:
+        # Before the pod's own init containers: they reach the network through the sidecar too.
+        return _insert(pod, "initContainers", [init, proxy], at_front=True)
+    # A plain sidecar runs only after all init containers: until then the pod must not be captured.
+    return [
+        *_insert(pod, "initContainers", [init], at_front=False),
+        *_insert(pod, "containers", [proxy], at_front=True),
+    ]
+
+
+def _insert(pod: Json, field: str, added: list[Json], at_front: bool) -> list[Json]:
+    if not pods.entries(pod, field):
+        return [{"op": "add", "path": f"/spec/{field}", "value": added}]
+    places = [str(index) for index in range(len(added))] if at_front else ["-"] * len(added)
+    return [
+        {"op": "add", "path": f"/spec/{field}/{place}", "value": value}
+        for place, value in zip(places, added, strict=True)
+    ]
+
+
+def _warnings(pod: Json, options: Options, settings: Settings) -> list[str]:
+    found: list[str] = []
+    pod_user = ((pod.get("spec") or {}).get("securityContext") or {}).get("runAsUser")
+    reserved = {ports.INBOUND_PORT, ports.OUTBOUND_PORT, ports.CONTROL_PORT, ports.ADMIN_PORT}
+    for container in [*pods.entries(pod, "initContainers"), *pods.entries(pod, "containers")]:
+        name = container.get("name", "")
+        user = (container.get("securityContext") or {}).get("runAsUser", pod_user)
+        if user == options.proxy_uid:
+            found.append(
+                f"container {name} runs as user {user}, the sidecar's: its connections bypass the mesh; "
+                f"give one of them another user ({names.PROXY_UID})"
+            )
+        taken = {port.get("containerPort") for port in container.get("ports") or ()} & reserved
+        if taken:
+            found.append(f"container {name} listens on {min(taken)}, a port of the sidecar; one of them cannot start")
+    if not settings.native_sidecar and _belongs_to_job(pod):
+        found.append("this server is older than Kubernetes 1.29: the sidecar keeps the Job's pod from completing")
+    return found
+
+
+def _belongs_to_job(pod: Json) -> bool:
+    owners = (pod.get("metadata") or {}).get("ownerReferences") or []
+    return any(owner.get("kind") == "Job" for owner in owners)
+
+
+def _without(spec: Json, field: str, own: set[str]) -> None:
+    held = spec.get(field)
+    if held and any(entry.get("name") in own for entry in held):
+        spec[field] = [entry for entry in held if entry.get("name") not in own]
+        if not spec[field]:
+            del spec[field]
+
+
+def _escaped(name: str) -> str:
+    """RFC 6901 section 3."""
+    return name.replace("~", "~0").replace("/", "~1")
