@@ -71,6 +71,15 @@ class Admission(Protocol):
     ) -> Admitted: ...
 
 
+class Completion(Protocol):
+    """What is decided in the very moment an object is kept, as it depends on all others of its kind: cluster IPs.
+
+    Called after admission, with `old` None on creation; gives back the object to keep. Raises ApiError Invalid.
+    """
+
+    def __call__(self, registry: Registry, row: Resource, old: Object | None, new: Object) -> Object: ...
+
+
 def utc_now() -> datetime:
     return datetime.now(UTC)
 
@@ -89,11 +98,13 @@ class Registry:
         now: Callable[[], datetime] = utc_now,
         entropy: random.Random | None = None,
         admission: Admission | None = None,
+        completion: Completion | None = None,
     ) -> None:
         self.now = now
         self.catalog = Catalog()
         self.store = Store(int(now().timestamp() * 1000))
         self.admission = admission
+        self.completion = completion
         self._entropy = entropy or random.SystemRandom()
 
     # Reading.
@@ -154,6 +165,8 @@ class Registry:
             raise errors.already_exists(row.plural, row.group, metadata["name"])
         metadata["uid"] = str(uuid.UUID(int=self._entropy.getrandbits(128), version=4))
         metadata["creationTimestamp"] = timestamp(self.now())
+        if self.completion is not None:
+            new = self.completion(self, row, None, new)
         return self._keep(row, None, new, "", user, options)
 
     async def update(
@@ -203,6 +216,8 @@ class Registry:
             strategy.carry_over(row, old, new, subresource)
             new = await self._admit("UPDATE", row, subresource, old, new, user, options)
             if self.store.get(row.key, namespace if row.namespaced else "", name) is old:
+                if self.completion is not None and not subresource:
+                    new = self.completion(self, row, old, new)
                 return self._keep(row, old, new, subresource, user, options)
         raise errors.conflict(row.plural, row.group, name)
 
@@ -240,6 +255,7 @@ class Registry:
         grace_s: int | None = None,
         propagation: str = "Background",
         uid: str | None = None,
+        resource_version: str | None = None,
         user: User = SYSTEM,
         options: Options | None = None,
     ) -> Object:
@@ -250,6 +266,8 @@ class Registry:
             old = self._existing(row, namespace or "", name)
             if uid is not None and uid != old["metadata"]["uid"]:
                 raise errors.conflict(row.plural, row.group, name, _other_uid(uid, old))
+            if resource_version is not None and resource_version != old["metadata"]["resourceVersion"]:
+                raise errors.conflict(row.plural, row.group, name)
             if self.admission is not None:
                 await self._admit("DELETE", row, "", old, None, user, options)
             if self.store.get(row.key, namespace if row.namespaced and namespace else "", name) is old:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from lab.api.registry import Registry
 from lab.ctl.built_in import create_built_ins
+from lab.ctl.completion import complete
 from lab.ctl.deployments import Deployments
 from lab.ctl.endpoints import Endpoints
 from lab.ctl.events import Recorder, expiry
@@ -19,17 +20,19 @@ from lab.ctl.loop import run_all
 from lab.ctl.namespaces import Namespaces
 from lab.ctl.replica_sets import ReplicaSets
 
-__all__ = ["create_built_ins", "run"]
+__all__ = ["complete", "create_built_ins", "run"]
 
 
 async def run(registry: Registry, *, root_ca: str, now: Callable[[], float] = time.time) -> None:
     """Run all controllers until cancelled.
 
     Args:
-        registry: the objects; its built-in ones are made here when they are missing.
+        registry: the objects; its built-in ones are made here when they are missing, and its `completion` is set when
+            it has none.
         root_ca: PEM text of the authority that signed the API server's certificate, for kube-root-ca.crt.
         now: seconds since the epoch.
     """
+    registry.completion = registry.completion or complete
     await create_built_ins(registry)
 
     def recorder(component: str) -> Recorder:
