@@ -1,0 +1,140 @@
+"""The controller's process: settings, wiring, signals, exit code. Edge.
+
+Exit codes: 0 after SIGTERM or SIGINT, 1 when it cannot listen, 2 when its configuration is wrong.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import structlog
+import uvicorn
+
+from controller import logs
+from controller.app import VERSION, make_app
+from controller.inbox import Inbox
+from controller.kinds import KINDS, Kind
+from controller.kube import Api, ConfigurationFault, Watcher, connect, kubeconfig_of_environment
+from controller.settings import Settings, SettingsError, read_settings
+from controller.sidecars import SLOW_S
+from controller.trust import Trust
+from controller.truth import Delivery, Truth
+
+EXPIRE_S: Final = 30.0
+"""Between two clean-ups of series that no window can show any more."""
+GRACE_S: Final = 5
+"""Seconds that requests in flight have at SIGTERM."""
+
+
+class Server(uvicorn.Server):
+    """uvicorn without its signal handlers: ours end the streams first, and the exit code is 0."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def listen(settings: Settings) -> socket.socket:
+    """Open the listening socket: both families where the kernel has both.
+
+    Raises:
+        OSError: the port is taken, or the address is not this machine's.
+    """
+    address = settings.address
+    is_dual = not address and socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if is_dual or ":" in address else socket.AF_INET
+    listener = socket.create_server((address, settings.port), family=family, backlog=1024, dualstack_ipv6=is_dual)
+    # Inherited by accepted connections: a peer that takes no byte is cut by the kernel, whatever is buffered for it.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(SLOW_S * 1000))
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
+
+
+async def serve(settings: Settings, api: Api, listener: socket.socket) -> None:
+    """Run until SIGTERM or SIGINT."""
+    loop = asyncio.get_running_loop()
+    truth = Truth(settings)
+    inbox: Inbox[Delivery] = Inbox(loop, truth.on_changes)
+    watchers = [
+        Watcher(api, kind, lambda change, read_s: inbox.put((change, read_s)), _on_loop(loop, truth)) for kind in KINDS
+    ]
+    server = Server(
+        uvicorn.Config(
+            make_app(truth),
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=GRACE_S,
+        )
+    )
+
+    def stop() -> None:
+        structlog.get_logger().info("stopping")
+        truth.hub.shut_down()
+        server.should_exit = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    for watcher in watchers:
+        watcher.start()
+    trust = Trust(api, truth.cluster, truth.meters, settings.namespace, settings.cluster_domain)
+    tasks = [loop.create_task(trust.run()), loop.create_task(_expire(truth))]
+    host, port = listener.getsockname()[:2]
+    structlog.get_logger().info("listening", version=VERSION, address=host, port=port, api_server=api.host)
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        inbox.close()
+        for watcher in watchers:
+            watcher.stop()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _on_loop(loop: asyncio.AbstractEventLoop, truth: Truth) -> Callable[[Kind, str], None]:
+    def on_failure(kind: Kind, why: str) -> None:
+        try:
+            loop.call_soon_threadsafe(truth.on_failure, kind, why)
+        except RuntimeError:
+            pass  # the loop has ended, nobody listens any more
+
+    return on_failure
+
+
+async def _expire(truth: Truth) -> None:
+    while True:
+        await asyncio.sleep(EXPIRE_S)
+        truth.traffic.expire(truth.clock())
+
+
+def main() -> None:
+    """Start the controller."""
+    try:
+        settings = read_settings(os.environ)
+        api = connect(kubeconfig_of_environment())
+    except (SettingsError, ConfigurationFault) as fault:
+        sys.stderr.write(f"tulle-controller: {fault}\n")
+        raise SystemExit(2) from None
+    logs.set_up(settings.log_level)
+    try:
+        listener = listen(settings)
+    except OSError as fault:
+        sys.stderr.write(f"tulle-controller: cannot listen on port {settings.port}: {fault.strerror}\n")
+        raise SystemExit(1) from None
+    asyncio.run(serve(settings, api, listener))
+    structlog.get_logger().info("stopped")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,222 @@
+"""The controller's picture of the cluster: records by name, and the indices that discovery and stat ask. Pure.
+
+One writer (the event loop) applies changes; every change notes the addresses whose destination it may alter in
+`dirty`. Nothing here waits, logs or knows the time.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from controller.objects import FINISHED, NO_OWNER, Key, Namespace, Owner, Pod, Record, Service, Slice, Workload
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One object appeared or changed (`record`), or went (None)."""
+
+    kind: str
+    key: Key
+    record: Record | None
+
+
+@dataclass(frozen=True, slots=True)
+class Replace:
+    """All objects of a kind, as a list request told them: what is not among them is gone."""
+
+    kind: str
+    records: tuple[Record, ...]
+
+
+@dataclass(slots=True)
+class Cluster:
+    """Records and indices. Read freely; write through `apply` alone."""
+
+    pods: dict[Key, Pod] = field(default_factory=dict)
+    services: dict[Key, Service] = field(default_factory=dict)
+    slices: dict[Key, Slice] = field(default_factory=dict)
+    namespaces: dict[Key, Namespace] = field(default_factory=dict)
+    workloads: dict[str, dict[Key, Workload]] = field(default_factory=lambda: defaultdict(dict))
+    """By plural kind: replicasets, jobs, deployments, statefulsets, daemonsets."""
+    dirty: set[str] = field(default_factory=set)
+    """Addresses whose destination may have changed since `take_dirty`."""
+    _pods_by_ip: dict[str, tuple[Key, ...]] = field(default_factory=dict)
+    _service_by_ip: dict[str, Key] = field(default_factory=dict)
+    _slices_by_service: dict[Key, set[Key]] = field(default_factory=lambda: defaultdict(set))
+    _slices_by_pod: dict[Key, set[Key]] = field(default_factory=lambda: defaultdict(set))
+
+    def apply(self, change: Change | Replace) -> None:
+        """Bring the picture up to date and note what became dirty."""
+        if isinstance(change, Change):
+            self._put(change.kind, change.key, change.record)
+            return
+        fresh = {record.key: record for record in change.records}
+        for key in [key for key in self._table(change.kind) if key not in fresh]:
+            self._put(change.kind, key, None)
+        for key, record in fresh.items():
+            self._put(change.kind, key, record)
+
+    def take_dirty(self) -> set[str]:
+        taken, self.dirty = self.dirty, set()
+        return taken
+
+    # --- questions
+
+    def service_at(self, ip: str) -> Service | None:
+        key = self._service_by_ip.get(ip)
+        return None if key is None else self.services[key]
+
+    def pod_at(self, ip: str) -> Pod | None:
+        """The pod that has the address; of two (one is on its way out) the younger."""
+        candidates = [self.pods[key] for key in self._pods_by_ip.get(ip, ())]
+        return max(candidates, key=lambda pod: (pod.created, pod.key), default=None)
+
+    def slices_of(self, service: Key) -> list[Slice]:
+        return [self.slices[key] for key in sorted(self._slices_by_service.get(service, ()))]
+
+    def slices_with(self, pod: Key) -> list[Slice]:
+        return [self.slices[key] for key in sorted(self._slices_by_pod.get(pod, ()))]
+
+    def top_owner(self, pod: Pod) -> Owner:
+        """Who answers for the pod: a Deployment rather than its ReplicaSet; NO_OWNER for a bare pod."""
+        if pod.owner.kind != "replicaset":
+            return pod.owner
+        replicaset = self.workloads["replicasets"].get(Key(pod.key.namespace, pod.owner.name))
+        return pod.owner if replicaset is None or replicaset.owner == NO_OWNER else replicaset.owner
+
+    def namespace_opaque_ports(self, namespace: str) -> str | None:
+        record = self.namespaces.get(Key("", namespace))
+        return None if record is None else record.opaque_ports
+
+    def running_pods(self) -> Iterator[Pod]:
+        return (pod for pod in self.pods.values() if pod.phase == "Running")
+
+    def service_pods(self, service: Key) -> set[Key]:
+        """The pods behind a service, ready or not."""
+        return {
+            Key(service.namespace, endpoint.pod)
+            for piece in self.slices_of(service)
+            for endpoint in piece.endpoints
+            if endpoint.pod
+        }
+
+    # --- changes
+
+    def _table(
+        self, kind: str
+    ) -> dict[Key, Pod] | dict[Key, Service] | dict[Key, Slice] | dict[Key, Namespace] | dict[Key, Workload]:
+        match kind:
+            case "pods":
+                return self.pods
+            case "services":
+                return self.services
+            case "endpointslices":
+                return self.slices
+            case "namespaces":
+                return self.namespaces
+            case _:
+                return self.workloads[kind]
+
+    def _put(self, kind: str, key: Key, record: Record | None) -> None:
+        table: dict[Key, Record] = self._table(kind)  # type: ignore[assignment]  # the kind says which record
+        old = table.get(key)
+        if old == record:
+            return
+        if old is not None:
+            del table[key]
+            self._forget(old)
+        if record is not None:
+            table[key] = record
+            self._learn(record)
+        self._note(kind, key, old, record)
+
+    def _learn(self, record: Record) -> None:
+        match record:
+            case Pod():
+                for ip in _own_ips(record):
+                    self._pods_by_ip[ip] = (*self._pods_by_ip.get(ip, ()), record.key)
+            case Service():
+                for ip in record.ips:
+                    self._service_by_ip[ip] = record.key
+            case Slice():
+                self._slices_by_service[Key(record.key.namespace, record.service)].add(record.key)
+                for pod in _slice_pods(record):
+                    self._slices_by_pod[pod].add(record.key)
+
+    def _forget(self, record: Record) -> None:
+        match record:
+            case Pod():
+                for ip in _own_ips(record):
+                    _drop(self._pods_by_ip, ip, record.key)
+            case Service():
+                for ip in record.ips:
+                    if self._service_by_ip.get(ip) == record.key:
+                        del self._service_by_ip[ip]
+            case Slice():
+                _discard(self._slices_by_service, Key(record.key.namespace, record.service), record.key)
+                for pod in _slice_pods(record):
+                    _discard(self._slices_by_pod, pod, record.key)
+
+    def _note(self, kind: str, key: Key, old: Record | None, new: Record | None) -> None:
+        for record in (old, new):
+            match record:
+                case Pod():
+                    self._pod_is_dirty(record)
+                case Service():
+                    self._service_is_dirty(record.key, record.ips)
+                case Slice():
+                    service = self.services.get(Key(record.key.namespace, record.service))
+                    if service is not None:
+                        self._service_is_dirty(service.key, service.ips)
+                    self.dirty.update(endpoint.ip for endpoint in record.endpoints)
+        if kind == "replicasets":
+            self._pods_are_dirty(pod for pod in self.pods.values() if pod.owner == ("replicaset", key.name))
+        elif kind == "namespaces" and _opaque_ports(old) != _opaque_ports(new):
+            self._pods_are_dirty(pod for pod in self.pods.values() if pod.key.namespace == key.name)
+            for service in self.services.values():
+                if service.key.namespace == key.name:
+                    self._service_is_dirty(service.key, service.ips)
+
+    def _service_is_dirty(self, key: Key, ips: tuple[str, ...]) -> None:
+        self.dirty.update(ips)
+        if not ips:  # headless: its ports hint at the protocol of its pods
+            self.dirty.update(endpoint.ip for piece in self.slices_of(key) for endpoint in piece.endpoints)
+
+    def _pods_are_dirty(self, pods: Iterable[Pod]) -> None:
+        for pod in pods:
+            self._pod_is_dirty(pod)
+
+    def _pod_is_dirty(self, pod: Pod) -> None:
+        self.dirty.update(pod.ips)
+        for piece in self.slices_with(pod.key):
+            service = self.services.get(Key(piece.key.namespace, piece.service))
+            if service is not None:
+                self.dirty.update(service.ips)
+
+
+def _own_ips(pod: Pod) -> tuple[str, ...]:
+    """Addresses that name this pod alone: a node's address names no pod, a finished pod's may be another's."""
+    return () if pod.host_network or pod.phase in FINISHED else pod.ips
+
+
+def _slice_pods(piece: Slice) -> set[Key]:
+    return {Key(piece.key.namespace, endpoint.pod) for endpoint in piece.endpoints if endpoint.pod}
+
+
+def _opaque_ports(record: Record | None) -> str | None:
+    return record.opaque_ports if isinstance(record, Namespace) else None
+
+
+def _drop(index: dict[str, tuple[Key, ...]], ip: str, key: Key) -> None:
+    left = tuple(other for other in index.get(ip, ()) if other != key)
+    if left:
+        index[ip] = left
+    else:
+        index.pop(ip, None)
+
+
+def _discard(index: dict[Key, set[Key]], key: Key, member: Key) -> None:
+    members = index.get(key, set())
+    members.discard(member)
+    if not members:
+        index.pop(key, None)

@@ -1,0 +1,83 @@
+"""The controller's own metrics, for Prometheus. Waits for nothing; every counter is one of these fields."""
+
+from dataclasses import dataclass, field
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+
+PREFIX = "tulle_controller_"
+LAG_BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0)
+
+
+@dataclass(slots=True, eq=False)
+class Meters:
+    """One set a process (or a test): `registry` renders it."""
+
+    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+    streams: Gauge = field(init=False)
+    targets: Gauge = field(init=False)
+    updates: Counter = field(init=False)
+    streams_closed: Counter = field(init=False)
+    reports: Counter = field(init=False)
+    sources: Gauge = field(init=False)
+    series: Gauge = field(init=False)
+    series_bytes: Gauge = field(init=False)
+    series_overflow: Gauge = field(init=False)
+    watch_events: Counter = field(init=False)
+    watch_lists: Counter = field(init=False)
+    watch_failures: Counter = field(init=False)
+    watch_synced: Gauge = field(init=False)
+    watch_lag_s: Histogram = field(init=False)
+    trust_writes: Counter = field(init=False)
+    trust_failures: Counter = field(init=False)
+    issuer_expiry_s: Gauge = field(init=False)
+
+    def __post_init__(self) -> None:
+        registry = self.registry
+        ProcessCollector(registry=registry)
+        self.streams = Gauge(PREFIX + "discovery_streams", "Open discovery streams", registry=registry)
+        self.targets = Gauge(PREFIX + "discovery_targets", "Targets that some stream asks for", registry=registry)
+        self.updates = Counter(
+            PREFIX + "discovery_destinations_sent", "Destinations sent on discovery streams", registry=registry
+        )
+        self.streams_closed = Counter(
+            PREFIX + "discovery_streams_closed",
+            "Discovery streams ended, by reason: client, slow, shutdown",
+            ["reason"],
+            registry=registry,
+        )
+        self.reports = Counter(
+            PREFIX + "reports", "Reports taken, by result: counted, duplicate, refused", ["result"], registry=registry
+        )
+        self.sources = Gauge(PREFIX + "report_sources", "Sidecars whose reports are kept", registry=registry)
+        self.series = Gauge(PREFIX + "report_series", "Series of traffic kept", registry=registry)
+        self.series_bytes = Gauge(PREFIX + "report_series_bytes", "Memory of the series' counts", registry=registry)
+        self.series_overflow = Gauge(
+            PREFIX + "report_series_overflow",
+            "Series of reports that were counted without their peer's name since the start, for want of room",
+            registry=registry,
+        )
+        self.watch_events = Counter(
+            PREFIX + "watch_events", "Changes of objects read, by kind", ["kind"], registry=registry
+        )
+        self.watch_lists = Counter(PREFIX + "watch_lists", "Full lists read, by kind", ["kind"], registry=registry)
+        self.watch_failures = Counter(
+            PREFIX + "watch_failures", "Lists and watches that failed, by kind", ["kind"], registry=registry
+        )
+        self.watch_synced = Gauge(
+            PREFIX + "watch_synced", "1 once a kind was read whole, by kind", ["kind"], registry=registry
+        )
+        self.watch_lag_s = Histogram(
+            PREFIX + "watch_lag_seconds",
+            "Time from reading a change off the API server's connection to waking the streams",
+            buckets=LAG_BUCKETS_S,
+            registry=registry,
+        )
+        self.trust_writes = Counter(
+            PREFIX + "trust_bundle_writes", "Trust bundles created or corrected", registry=registry
+        )
+        self.trust_failures = Counter(
+            PREFIX + "trust_bundle_failures", "Trust bundles that could not be kept true", registry=registry
+        )
+        self.issuer_expiry_s = Gauge(
+            PREFIX + "issuer_expiry_timestamp_seconds", "When the issuer's certificate expires", registry=registry
+        )

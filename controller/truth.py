@@ -1,0 +1,79 @@
+"""What the running controller knows, in one place: the wiring's values that routes ask. Turn."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from time import monotonic
+
+import structlog
+
+from controller.cluster import Change, Cluster, Replace
+from controller.hub import Hub
+from controller.kinds import KINDS, Kind
+from controller.meters import Meters
+from controller.problems import unavailable
+from controller.settings import Settings
+from controller.traffic import Traffic
+
+Delivery = tuple[Change | Replace, float]
+"""A change, and when it was read off its connection."""
+
+
+@dataclass(slots=True, eq=False)
+class Truth:
+    """Cluster, streams and traffic; changes come in by `on_changes` on the event loop alone."""
+
+    settings: Settings
+    cluster: Cluster = field(default_factory=Cluster)
+    meters: Meters = field(default_factory=Meters)
+    clock: Callable[[], float] = monotonic
+    unsynced: dict[str, str] = field(default_factory=lambda: {kind.name: "not read yet" for kind in KINDS})
+    """Kind -> why it was not read whole yet."""
+    hub: Hub = field(init=False)
+    traffic: Traffic = field(init=False)
+
+    def __post_init__(self) -> None:
+        settings = self.settings
+        self.hub = Hub(self.cluster, settings.default_opaque, settings.max_streams_count)
+        self.traffic = Traffic(settings.max_sources_count, settings.max_series_count)
+
+    @property
+    def is_synced(self) -> bool:
+        return not self.unsynced
+
+    def check_synced(self) -> None:
+        """Raises: Refusal: 503, until every kind was read once."""
+        if self.unsynced:
+            kinds = "; ".join(f"{kind}: {why}" for kind, why in sorted(self.unsynced.items()))
+            raise unavailable("not-ready", "Not ready", f"The cluster has not been read whole yet: {kinds}")
+
+    def on_changes(self, batch: Sequence[Delivery]) -> None:
+        """Apply changes in order and wake the streams that they concern."""
+        for change, _ in batch:
+            self.cluster.apply(change)
+            if isinstance(change, Replace):
+                self.meters.watch_lists.labels(change.kind).inc()
+                self._note_synced(change.kind)
+            else:
+                self.meters.watch_events.labels(change.kind).inc()
+        self.hub.publish(self.cluster.take_dirty())
+        now_s = monotonic()
+        for _, read_s in batch:
+            self.meters.watch_lag_s.observe(now_s - read_s)
+
+    def on_failure(self, kind: Kind, why: str) -> None:
+        """A list or watch failed; called on the event loop."""
+        self.meters.watch_failures.labels(kind.name).inc()
+        if kind.name in self.unsynced:
+            self.unsynced[kind.name] = why
+        structlog.get_logger().warning("watch failed", kind=kind.name, fault=why)
+
+    def _note_synced(self, kind: str) -> None:
+        self.meters.watch_synced.labels(kind).set(1)
+        if self.unsynced.pop(kind, None) is not None and not self.unsynced:
+            structlog.get_logger().info(
+                "cluster read",
+                pods=len(self.cluster.pods),
+                services=len(self.cluster.services),
+                endpointslices=len(self.cluster.slices),
+                namespaces=len(self.cluster.namespaces),
+            )
