@@ -10,12 +10,13 @@ from __future__ import annotations
 import random
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from datetime import datetime, timedelta
+from typing import Any
 
-from lab.api import errors, selectors, strategy
+from lab.api import defaults, errors, selectors, strategy, validation
+from lab.api.custom_kinds import CustomKinds
 from lab.api.identity import SYSTEM, User
+from lab.api.options import Admission, Completion, Options, timestamp, utc_now
 from lab.api.patch import clone, json_patch, merge
 from lab.api.resources import Catalog, Resource
 from lab.api.store import Object, Store, Watch
@@ -34,61 +35,6 @@ SUFFIX_COUNT = 5
 Compute = Callable[[Object], Object]
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What a write may be told beside its body. `warnings` collects what the answer's Warning headers say."""
-
-    dry_run: bool = False
-    manager: str = ""
-    validation: str = "Ignore"
-    force: bool = False
-    warnings: list[str] = field(default_factory=list)
-
-
-class Admitted(Protocol):
-    """What admission gives back: the object as webhooks left it, and their warnings."""
-
-    @property
-    def object(self) -> Any: ...
-    @property
-    def warnings(self) -> Any: ...
-
-
-class Admission(Protocol):
-    """Built-in and webhook admission; raises ApiError to refuse."""
-
-    async def admit(
-        self,
-        operation: str,
-        resource: Resource,
-        subresource: str,
-        old: Object | None,
-        new: Object | None,
-        *,
-        namespace_object: Object | None,
-        user: User,
-        dry_run: bool,
-    ) -> Admitted: ...
-
-
-class Completion(Protocol):
-    """What is decided in the very moment an object is kept, as it depends on all others of its kind: cluster IPs.
-
-    Called after admission, with `old` None on creation; gives back the object to keep. Raises ApiError Invalid.
-    """
-
-    def __call__(self, registry: Registry, row: Resource, old: Object | None, new: Object) -> Object: ...
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
-def timestamp(moment: datetime) -> str:
-    """RFC 3339 in whole seconds, as metav1.Time is written."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 class Registry:
     """All kinds, all objects, all operations. `now` and `entropy` are the only sources of time and chance."""
 
@@ -104,6 +50,7 @@ class Registry:
         self.catalog = Catalog()
         self.store = Store(int(now().timestamp() * 1000))
         self.admission = admission
+        self._customs = CustomKinds(self.catalog, self.store, now)
         self.completion = completion
         self._entropy = entropy or random.SystemRandom()
 
@@ -157,8 +104,9 @@ class Registry:
         if row.is_refused:
             raise errors.not_implemented(f"{row.kind} objects")
         new = self._shaped(row, obj, namespace)
-        strategy.begin(row, new)
         self._check_namespace(row, new["metadata"].get("namespace", ""))
+        validation.conform(row, new, options.validation, options.warnings)
+        strategy.begin(row, new)
         new = await self._admit("CREATE", row, "", None, new, user, options)
         metadata = new["metadata"]
         if self.store.get(row.key, metadata.get("namespace", ""), metadata["name"]) is not None:
@@ -213,6 +161,7 @@ class Registry:
             old = self._existing(row, namespace, name)
             new = compute(old)
             self._check_update(row, old, new)
+            validation.conform(row, new, options.validation, options.warnings)
             strategy.carry_over(row, old, new, subresource)
             new = await self._admit("UPDATE", row, subresource, old, new, user, options)
             if self.store.get(row.key, namespace if row.namespaced else "", name) is old:
@@ -222,6 +171,7 @@ class Registry:
         raise errors.conflict(row.plural, row.group, name)
 
     def _check_update(self, row: Resource, old: Object, new: Object) -> None:
+        new["apiVersion"], new["kind"] = row.api_version, row.kind
         metadata = new.setdefault("metadata", {})
         name = old["metadata"]["name"]
         if metadata.get("resourceVersion", old["metadata"]["resourceVersion"]) not in (
@@ -235,6 +185,8 @@ class Registry:
     def _keep(
         self, row: Resource, old: Object | None, new: Object, subresource: str, user: User, options: Options
     ) -> Object:
+        self._fill_in(row, new)
+        validation.validate(row, old, new)
         strategy.bump_generation(row, old, new)
         if old is not None:
             new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
@@ -243,8 +195,19 @@ class Registry:
         if options.dry_run:
             return new
         if old is not None and strategy.is_releasable(row, new):
-            return self.store.remove(row.key, {**new})
-        return self.store.put(row.key, new)
+            return self._remove(row, new)
+        kept = self.store.put(row.key, new)
+        self._customs.kept(row, kept)
+        return kept
+
+    def _fill_in(self, row: Resource, new: Object) -> None:
+        if row.key == "customresourcedefinitions":
+            self._customs.establish(new)
+
+    def _remove(self, row: Resource, last: Object) -> Object:
+        removed = self.store.remove(row.key, last)
+        self._customs.removed(row, removed)
+        return removed
 
     async def delete(
         self,
@@ -289,20 +252,18 @@ class Registry:
         strategy.bump_generation(row, old, new)
         if strategy.is_releasable(row, new):
             if not options.dry_run:
-                self.store.remove(row.key, old)
+                self._remove(row, old)
             return _deleted(row, old)
         if options.dry_run or new == old:
             return new
-        return self.store.put(row.key, new)
+        kept = self.store.put(row.key, new)
+        self._customs.kept(row, kept)
+        return kept
 
     # The steps of a write.
 
     def _shaped(self, row: Resource, obj: Object, namespace: str | None) -> Object:
-        new: Object = {
-            **clone(obj),
-            "apiVersion": obj.get("apiVersion") or row.api_version,
-            "kind": obj.get("kind") or row.kind,
-        }
+        new: Object = {**clone(obj), "apiVersion": row.api_version, "kind": row.kind}
         metadata = new.setdefault("metadata", {})
         if row.namespaced:
             place = metadata.get("namespace") or namespace or "default"
@@ -358,6 +319,8 @@ class Registry:
         user: User,
         options: Options,
     ) -> Object:
+        if new is not None:
+            defaults.fill(row, new)
         if self.admission is None:
             return new or {}
         subject = new or old or {}
@@ -366,7 +329,12 @@ class Registry:
             operation, row, subresource, old, new, namespace_object=home, user=user, dry_run=options.dry_run
         )
         options.warnings.extend(result.warnings)
-        return result.object or {}
+        if new is None or result.object is None:
+            return new or {}
+        changed: Object = clone(result.object)
+        validation.conform(row, changed, "Ignore", options.warnings)
+        defaults.fill(row, changed)
+        return changed
 
 
 def _other_uid(uid: str, old: Object) -> str:

@@ -12,35 +12,46 @@ from typing import Any
 
 from lab.api import errors
 
-# group version plural kind scope(n|c) short-names categories subresources flags
+# group version plural kind scope(n|c) short-names categories flags
 # Flags: s = has a status subresource, g = keeps metadata.generation, r = refused (listed, always empty, every write
 # says so), v = a view: the same objects as another row.
 BUILTIN = """
--                            v1 namespaces                      Namespace                    c ns       - finalize s
--                            v1 nodes                           Node                         c no       - - s
--                            v1 pods                            Pod                          n po all attach,binding,eviction,exec,log,portforward,proxy s
--                            v1 services                        Service                      n svc      all proxy s
--                            v1 configmaps                      ConfigMap                    n cm       - - -
--                            v1 secrets                         Secret                       n -        - - -
--                            v1 serviceaccounts                 ServiceAccount               n sa       - token -
--                            v1 events                          Event                        n ev       - - -
-apps                         v1 deployments                     Deployment                   n deploy   all scale sg
-apps                         v1 replicasets                     ReplicaSet                   n rs       all scale sg
-apps                         v1 statefulsets                    StatefulSet                  n sts      all scale sgr
-apps                         v1 daemonsets                      DaemonSet                    n ds       all - sgr
-batch                        v1 jobs                            Job                          n -        all - sg
-batch                        v1 cronjobs                        CronJob                      n cj       all - sgr
-coordination.k8s.io          v1 leases                          Lease                        n -        - - -
-discovery.k8s.io             v1 endpointslices                  EndpointSlice                n -        - - g
-events.k8s.io                v1 events                          Event                        n ev       - - v
-rbac.authorization.k8s.io    v1 roles                           Role                         n -        - - -
-rbac.authorization.k8s.io    v1 rolebindings                    RoleBinding                  n -        - - -
-rbac.authorization.k8s.io    v1 clusterroles                    ClusterRole                  c -        - - -
-rbac.authorization.k8s.io    v1 clusterrolebindings             ClusterRoleBinding           c -        - - -
-admissionregistration.k8s.io v1 mutatingwebhookconfigurations   MutatingWebhookConfiguration c -        - - g
-admissionregistration.k8s.io v1 validatingwebhookconfigurations ValidatingWebhookConfiguration c -        - - g
-apiextensions.k8s.io         v1 customresourcedefinitions       CustomResourceDefinition     c crd,crds - - sg
+-                            v1 namespaces                      Namespace                    c ns       -   s
+-                            v1 nodes                           Node                         c no       -   s
+-                            v1 pods                            Pod                          n po       all s
+-                            v1 services                        Service                      n svc      all s
+-                            v1 configmaps                      ConfigMap                    n cm       -   -
+-                            v1 secrets                         Secret                       n -        -   -
+-                            v1 serviceaccounts                 ServiceAccount               n sa       -   -
+-                            v1 events                          Event                        n ev       -   -
+apps                         v1 deployments                     Deployment                   n deploy   all sg
+apps                         v1 replicasets                     ReplicaSet                   n rs       all sg
+apps                         v1 statefulsets                    StatefulSet                  n sts      all sgr
+apps                         v1 daemonsets                      DaemonSet                    n ds       all sgr
+batch                        v1 jobs                            Job                          n -        all sg
+batch                        v1 cronjobs                        CronJob                      n cj       all sgr
+coordination.k8s.io          v1 leases                          Lease                        n -        -   -
+discovery.k8s.io             v1 endpointslices                  EndpointSlice                n -        -   g
+events.k8s.io                v1 events                          Event                        n ev       -   v
+rbac.authorization.k8s.io    v1 roles                           Role                         n -        -   -
+rbac.authorization.k8s.io    v1 rolebindings                    RoleBinding                  n -        -   -
+rbac.authorization.k8s.io    v1 clusterroles                    ClusterRole                  c -        -   -
+rbac.authorization.k8s.io    v1 clusterrolebindings             ClusterRoleBinding           c -        -   -
+admissionregistration.k8s.io v1 mutatingwebhookconfigurations   MutatingWebhookConfiguration c -        -   g
+admissionregistration.k8s.io v1 validatingwebhookconfigurations ValidatingWebhookConfiguration c -        -   g
+apiextensions.k8s.io         v1 customresourcedefinitions       CustomResourceDefinition     c crd,crds -   sg
 """
+
+# Beside status, which a flag says.
+SUBRESOURCES = {
+    "namespaces": ("finalize",),
+    "pods": ("attach", "binding", "eviction", "exec", "log", "portforward", "proxy"),
+    "services": ("proxy",),
+    "serviceaccounts": ("token",),
+    "deployments": ("scale",),
+    "replicasets": ("scale",),
+    "statefulsets": ("scale",),
+}
 
 # Reviews are asked, never kept: create is their only verb.
 REVIEWS = """
@@ -104,7 +115,7 @@ def _words(cell: str) -> tuple[str, ...]:
 
 
 def _builtin(line: str) -> Resource:
-    group, version, plural, kind, scope, short, categories, subresources, flags = line.split()
+    group, version, plural, kind, scope, short, categories, flags = line.split()
     return Resource(
         group="" if group == "-" else group,
         version=version,
@@ -114,7 +125,7 @@ def _builtin(line: str) -> Resource:
         singular=kind.lower(),
         short_names=_words(short),
         categories=_words(categories),
-        subresources=_words(subresources),
+        subresources=SUBRESOURCES.get(plural, ()),
         has_status="s" in flags,
         has_generation="g" in flags,
         is_refused="r" in flags,

@@ -106,6 +106,10 @@ class Watch:
                 return None
         return self._pending.popleft()
 
+    def pop(self) -> WatchEvent | None:
+        """The next event that is already here, or None."""
+        return self._pending.popleft() if self._pending else None
+
     @property
     def is_closed(self) -> bool:
         return self._closed

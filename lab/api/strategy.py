@@ -34,14 +34,6 @@ DROPPED_ON_CREATE = (
 # A node registers itself with its status; every other kind starts with none.
 KEEPS_STATUS_ON_CREATE = ("nodes", "customresourcedefinitions")
 NAMESPACE_FINALIZER = "kubernetes"
-# Pod fields that may change after creation; all others are refused as the real server refuses them.
-MUTABLE_POD_FIELDS = (
-    "activeDeadlineSeconds",
-    "tolerations",
-    "terminationGracePeriodSeconds",
-    "nodeName",
-    "schedulingGates",
-)
 
 
 def begin(row: Resource, new: Object) -> None:
