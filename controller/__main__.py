@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -19,14 +19,16 @@ from controller import logs
 from controller.app import VERSION, make_app
 from controller.inbox import Inbox
 from controller.kinds import KINDS, Kind
-from controller.kube import Api, ConfigurationFault, Watcher, connect, kubeconfig_of_environment
+from controller.kube import Api, ConfigurationFault, connect, kubeconfig_of_environment
 from controller.settings import Settings, SettingsError, read_settings
 from controller.sidecars import SLOW_S
 from controller.trust import Trust
 from controller.truth import Delivery, Truth
+from controller.watcher import Watcher
 
 EXPIRE_S: Final = 30.0
 """Between two clean-ups of series that no window can show any more."""
+BUG_PAUSE_S: Final = 5.0
 GRACE_S: Final = 5
 """Seconds that requests in flight have at SIGTERM."""
 
@@ -88,7 +90,7 @@ async def serve(settings: Settings, api: Api, listener: socket.socket) -> None:
     for watcher in watchers:
         watcher.start()
     trust = Trust(api, truth.cluster, truth.meters, settings.namespace, settings.cluster_domain)
-    tasks = [loop.create_task(trust.run()), loop.create_task(_expire(truth))]
+    tasks = [loop.create_task(_forever(work)) for work in (trust.run, lambda: _expire(truth))]
     host, port = listener.getsockname()[:2]
     structlog.get_logger().info("listening", version=VERSION, address=host, port=port, api_server=api.host)
     try:
@@ -112,10 +114,19 @@ def _on_loop(loop: asyncio.AbstractEventLoop, truth: Truth) -> Callable[[Kind, s
     return on_failure
 
 
-async def _expire(truth: Truth) -> None:
+async def _forever(work: Callable[[], Awaitable[None]]) -> None:
+    """Repeat `work`; a bug in it is logged and does not take discovery down with it."""
     while True:
-        await asyncio.sleep(EXPIRE_S)
-        truth.traffic.expire(truth.clock())
+        try:
+            await work()
+        except Exception:
+            structlog.get_logger().error("bug", exc_info=True)
+            await asyncio.sleep(BUG_PAUSE_S)
+
+
+async def _expire(truth: Truth) -> None:
+    await asyncio.sleep(EXPIRE_S)
+    truth.traffic.expire(truth.clock())
 
 
 def main() -> None:

@@ -137,7 +137,6 @@ def _add_operations(app: FastAPI, truth: Truth) -> None:
         statistics = truth.traffic.statistics()
         truth.meters.sources.set(statistics.sources_count)
         truth.meters.series.set(statistics.series_count)
-        truth.meters.series_bytes.set(statistics.memory_bytes)
         truth.meters.series_overflow.set(truth.traffic.overflow_count)
         return Response(generate_latest(truth.meters.registry), media_type=CONTENT_TYPE_LATEST)
 

@@ -3,15 +3,7 @@
 Endpoints of a service are chosen as kube-proxy chooses them: the ready ones; when there is none, those that are
 terminating but still serve. internalTrafficPolicy: Local keeps those of the client's node.
 
-The protocol hint, first match wins:
-1. opaque, when the annotation `tulle.mesh/opaque-ports` of the service (else of its namespace) names the service
-   port, or that of a pod behind it (else of its namespace) names the port of the endpoint;
-2. what the port's appProtocol says;
-3. opaque, when the cluster-wide list has the service port or an endpoint's port and no annotation replaced it;
-4. detect.
-
-Sources: Kubernetes, "Virtual IPs and service proxies" and EndpointSlice API reference ("serving", "terminating");
-KEP-3726 (standard appProtocols).
+Sources: Kubernetes, "Virtual IPs and service proxies" and EndpointSlice API reference ("serving", "terminating").
 """
 
 from hashlib import blake2b
@@ -19,29 +11,11 @@ from typing import Final
 
 import msgspec
 
-from contract.discovery import Destination, Endpoint, Protocol
+from contract.discovery import Destination, Endpoint
 from controller.cluster import Cluster
 from controller.objects import Key, Pod, Service, ServicePort, Slice, SliceEndpoint, SlicePort, canonical_ip
-from controller.portset import PortSet, parse_ports
-
-APP_PROTOCOLS: Final[dict[str, Protocol]] = {
-    "http": "http/1",
-    "kubernetes.io/ws": "http/1",
-    "kubernetes.io/h2c": "http/2",
-    "http2": "http/2",
-    "grpc": "http/2",
-    "tulle.mesh/opaque": "opaque",
-    "tcp": "opaque",
-    "tls": "opaque",
-    "https": "opaque",
-    "kubernetes.io/wss": "opaque",
-    "mysql": "opaque",
-    "postgresql": "opaque",
-    "redis": "opaque",
-    "mongo": "opaque",
-}
-"""Lower-case appProtocol -> hint. Encrypted and server-first protocols have nothing to detect; `grpc`, `tls`, `tcp`,
-`mysql`, `mongo` and `redis` are not standard but in wide use (Istio's list). Any other value means detect."""
+from controller.opaque import Ports
+from controller.protocols import pod_protocol, service_protocol
 
 REVISION_BYTES: Final = 8
 """Digest size: revisions are compared with their own predecessors alone, 64 bits are ample."""
@@ -65,7 +39,7 @@ def parse_target(target: str) -> tuple[str, int]:
         raise ValueError(f"{target!r} is no IP address and port: write 10.96.0.7:80 or [fd00::7]:80") from None
 
 
-def resolve(cluster: Cluster, target: str, default_opaque: PortSet, node: str = "") -> Destination:
+def resolve(cluster: Cluster, target: str, default_opaque: Ports, node: str = "") -> Destination:
     """Tell what `target` is, for a client on `node` ("" when unknown).
 
     Raises:
@@ -90,7 +64,7 @@ def _sealed(destination: Destination) -> Destination:
 
 
 def _service(
-    cluster: Cluster, target: str, service: Service, port: ServicePort, opaque: PortSet, node: str, is_ipv6: bool
+    cluster: Cluster, target: str, service: Service, port: ServicePort, opaque: Ports, node: str, is_ipv6: bool
 ) -> Destination:
     found = [
         (piece, slice_port, item)
@@ -100,12 +74,13 @@ def _service(
         for item in piece.endpoints
         if (":" in item.ip) == is_ipv6 and (not service.node_local or not node or item.node == node)
     ]
-    chosen = [entry for entry in found if entry[2].ready and not entry[2].terminating] or [
+    chosen = [entry for entry in found if entry[2].ready] or [
         entry for entry in found if entry[2].serving and entry[2].terminating
     ]
     endpoints = {
         (item.ip, slice_port.port): _endpoint(cluster, piece, slice_port, item) for piece, slice_port, item in chosen
     }
+    behind = [(Key(piece.key.namespace, item.pod), slice_port.port) for piece, slice_port, item in found]
     return Destination(
         target=target,
         revision="",
@@ -113,9 +88,7 @@ def _service(
         namespace=service.key.namespace,
         name=service.key.name,
         port=port.port,
-        protocol=_service_protocol(
-            cluster, service, port, [(piece, slice_port, item) for piece, slice_port, item in found], opaque
-        ),
+        protocol=service_protocol(cluster, service, port, behind, opaque),
         endpoints=tuple(endpoints[address] for address in sorted(endpoints)),
     )
 
@@ -144,7 +117,7 @@ def _labelled(cluster: Cluster, pod: Pod, ip: str, port: int, zone: str) -> Endp
     )
 
 
-def _pod(cluster: Cluster, target: str, pod: Pod, ip: str, port: int, default_opaque: PortSet) -> Destination:
+def _pod(cluster: Cluster, target: str, pod: Pod, ip: str, port: int, default_opaque: Ports) -> Destination:
     zones = (
         item.zone for piece in cluster.slices_with(pod.key) for item in piece.endpoints if item.pod == pod.key.name
     )
@@ -155,72 +128,6 @@ def _pod(cluster: Cluster, target: str, pod: Pod, ip: str, port: int, default_op
         namespace=pod.key.namespace,
         name=pod.key.name,
         port=port,
-        protocol=_pod_protocol(cluster, pod, port, default_opaque),
+        protocol=pod_protocol(cluster, pod, port, default_opaque),
         endpoints=(_labelled(cluster, pod, ip, port, next(zones, "")),),
     )
-
-
-# --- protocol hints
-
-
-def _annotated(own: str | None, of_namespace: str | None, default: PortSet) -> PortSet | None:
-    """The list that an annotation gives; None where there is none or it cannot be read (the injector reports that)."""
-    text = of_namespace if own is None else own
-    try:
-        return None if text is None else parse_ports(text, default)
-    except ValueError:
-        return None
-
-
-def _pod_ports(cluster: Cluster, pod: Pod, default: PortSet) -> PortSet | None:
-    return _annotated(pod.opaque_ports, cluster.namespace_opaque_ports(pod.key.namespace), default)
-
-
-def _service_protocol(
-    cluster: Cluster,
-    service: Service,
-    port: ServicePort,
-    behind: list[tuple[Slice, SlicePort, SliceEndpoint]],
-    default: PortSet,
-) -> Protocol:
-    listed = _annotated(service.opaque_ports, cluster.namespace_opaque_ports(service.key.namespace), default)
-    if listed is not None and port.port in listed:
-        return "opaque"
-    plain_targets = set()
-    for piece, slice_port, item in behind:
-        pod = cluster.pods.get(Key(piece.key.namespace, item.pod))
-        pod_listed = None if pod is None else _pod_ports(cluster, pod, default)
-        if pod_listed is None:
-            plain_targets.add(slice_port.port)
-        elif slice_port.port in pod_listed:
-            return "opaque"
-    declared = APP_PROTOCOLS.get(port.app_protocol.lower())
-    if declared is not None:
-        return declared
-    by_default = (listed is None and port.port in default) or any(target in default for target in plain_targets)
-    return "opaque" if by_default else "detect"
-
-
-def _pod_protocol(cluster: Cluster, pod: Pod, port: int, default: PortSet) -> Protocol:
-    listed = _pod_ports(cluster, pod, default)
-    if listed is not None and port in listed:
-        return "opaque"
-    for service, service_port in _services_on(cluster, pod, port):
-        listed_there = _annotated(service.opaque_ports, cluster.namespace_opaque_ports(service.key.namespace), default)
-        if listed_there is not None and service_port.port in listed_there:
-            return "opaque"
-        declared = APP_PROTOCOLS.get(service_port.app_protocol.lower())
-        if declared is not None:
-            return declared
-    return "opaque" if listed is None and port in default else "detect"
-
-
-def _services_on(cluster: Cluster, pod: Pod, port: int) -> list[tuple[Service, ServicePort]]:
-    """The services, headless ones too, of which the pod's port is an endpoint."""
-    found = []
-    for piece in cluster.slices_with(pod.key):
-        service = cluster.services.get(Key(piece.key.namespace, piece.service))
-        port_names = {item.name for item in piece.ports if item.port == port}
-        if service is not None:
-            found += [(service, item) for item in service.ports if item.name in port_names]
-    return found

@@ -17,7 +17,7 @@ from contract.discovery import Destination, Subscribe
 from controller.cluster import Cluster
 from controller.destinations import parse_target, resolve
 from controller.objects import Key
-from controller.portset import PortSet
+from controller.opaque import Ports
 from controller.problems import unavailable
 
 LINE_BYTES: Final = 256 * 1024
@@ -51,7 +51,7 @@ class Hub:
     """All streams."""
 
     cluster: Cluster
-    default_opaque: PortSet
+    default_opaque: Ports
     max_streams_count: int
     is_closing: bool = False
     streams: set[Stream] = field(default_factory=set)

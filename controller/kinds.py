@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import msgspec
 
-from controller.objects import NamespaceWire, PodWire, Record, ServiceWire, SliceWire, WorkloadWire
+from controller.objects import Record
+from controller.wire import NamespaceWire, PodWire, ServiceWire, SliceWire, WorkloadWire
 
 
 class ListMeta(msgspec.Struct, gc=False):
@@ -55,7 +56,7 @@ class Kind:
     path: str
     """Of the list over all namespaces."""
     wire: type[Any]
-    """A struct of `controller.objects` with `record()`."""
+    """A struct of `controller.wire` with `record()`."""
 
     def decode(self, raw: bytes | msgspec.Raw) -> Record:
         """Read one object.

@@ -20,7 +20,6 @@ class Meters:
     reports: Counter = field(init=False)
     sources: Gauge = field(init=False)
     series: Gauge = field(init=False)
-    series_bytes: Gauge = field(init=False)
     series_overflow: Gauge = field(init=False)
     watch_events: Counter = field(init=False)
     watch_lists: Counter = field(init=False)
@@ -50,7 +49,6 @@ class Meters:
         )
         self.sources = Gauge(PREFIX + "report_sources", "Sidecars whose reports are kept", registry=registry)
         self.series = Gauge(PREFIX + "report_series", "Series of traffic kept", registry=registry)
-        self.series_bytes = Gauge(PREFIX + "report_series_bytes", "Memory of the series' counts", registry=registry)
         self.series_overflow = Gauge(
             PREFIX + "report_series_overflow",
             "Series of reports that were counted without their peer's name since the start, for want of room",

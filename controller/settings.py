@@ -24,7 +24,7 @@ from ipaddress import ip_address
 from typing import Final
 
 from contract import names, ports
-from controller.portset import PortSet, parse_ports
+from controller.opaque import BUILT_IN, Ports, add_layer
 
 PREFIX: Final = "TULLE_CONTROLLER_"
 LOG_LEVELS: Final = ("error", "warn", "info", "debug")
@@ -59,11 +59,10 @@ class Settings:
     """Size of a report or subscription; more is refused with 413."""
 
     @property
-    def default_opaque(self) -> PortSet:
-        return parse_ports(self.opaque_ports, _BUILT_IN_OPAQUE)
+    def default_opaque(self) -> Ports:
+        return add_layer(BUILT_IN, self.opaque_ports)
 
 
-_BUILT_IN_OPAQUE: Final = PortSet(tuple((port, port) for port in ports.OPAQUE_PORTS))
 _RANGES: Final[dict[str, tuple[int, int]]] = {
     "port": (0, 65535),
     "max_streams_count": (1, 1_000_000),
@@ -124,7 +123,7 @@ def _read(name: str, text: str) -> str | int:
         case "cluster_domain" if not _DOMAIN.fullmatch(text):
             raise ValueError("write a domain such as cluster.local, without a final dot")
         case "opaque_ports":
-            parse_ports(text, _BUILT_IN_OPAQUE)
+            add_layer(BUILT_IN, text)
         case "address" if text:
             _check_address(text)
     return text

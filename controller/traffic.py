@@ -77,8 +77,6 @@ class Source:
 class Statistics:
     sources_count: int
     series_count: int
-    memory_bytes: int
-    """Of the rings alone."""
 
 
 @dataclass(slots=True, eq=False)
@@ -110,18 +108,24 @@ class Traffic:
         if source is None:
             self.overflow_count += len(report.http) + len(report.tcp)
             return True
+        is_restarted = report.instance not in source.instances
         if not source.is_new(report.instance, report.sequence):
             return False
+        if is_restarted:
+            for series in source.series.values():
+                series.open_now = 0
         source.owner = source.owner if owner == NO_OWNER else owner
         span = Span(max(0.0, now_s - report.interval_s), now_s)
         source.reported_until_s = now_s
         for http in report.http:
             _count_http(self._series(source, http.direction, http.peer, span), http, span)
-        # A gauge that this report does not name has nothing open any more.
-        for series in source.series.values():
-            series.open_now = 0
+        open_now: dict[Series, int] = {}
         for tcp in report.tcp:
-            _count_tcp(self._series(source, tcp.direction, tcp.peer, span), tcp, span)
+            series = self._series(source, tcp.direction, tcp.peer, span)
+            _count_tcp(series, tcp, span)
+            open_now[series] = open_now.get(series, 0) + tcp.open_now  # several peers may share the nameless one
+        for series, count in open_now.items():
+            series.open_now = count
         return True
 
     def samples(self, direction: Direction) -> Iterator[tuple[Source, Peer, Sample]]:
@@ -142,8 +146,7 @@ class Traffic:
                 del self.sources[key]
 
     def statistics(self) -> Statistics:
-        series = [series for source in self.sources.values() for series in source.series.values()]
-        return Statistics(len(self.sources), len(series), sum(item.memory_bytes for item in series))
+        return Statistics(len(self.sources), self._series_count)
 
     def _source(self, key: Key) -> Source | None:
         source = self.sources.get(key)
@@ -175,7 +178,6 @@ def _count_http(series: Series, item: HttpSeries, span: Span) -> None:
 
 def _count_tcp(series: Series, item: TcpSeries, span: Span) -> None:
     series.has_tcp = True
-    series.open_now += item.open_now
     _count(series, [(READ_BYTES, item.read_bytes), (WRITE_BYTES, item.write_bytes), (OPENED, item.opened)], span)
 
 
