@@ -128,10 +128,10 @@ def inject(
     """Print manifests with init container and sidecar in every pod, as the webhook would; report on stderr."""
     from cli import files as manifest_files
     from cli import injection, workloads
-    from webhook.settings import REGISTRY, Settings
+    from webhook.settings import Settings
 
     settings = Settings(
-        image_registry=registry or REGISTRY,
+        image_registry=registry or Settings().image_registry,
         proxy_image=proxy_image,
         init_image=init_image,
         control_plane_namespace=context.obj.control_plane,

@@ -48,9 +48,7 @@ def parse_window(text: str) -> str:
 
 def path(resource: Resource, namespace: str | None) -> str:
     """The controller's path for a resource in one namespace, or in all of them when `namespace` is None."""
-    if resource.kind == "namespaces":
-        namespace = resource.name or None
-    scope = f"/namespaces/{namespace}" if namespace is not None else ""
+    scope = f"/namespaces/{namespace}" if namespace is not None and resource.kind != "namespaces" else ""
     name = f"/{resource.name}" if resource.name else ""
     return f"/api/v1{scope}/{resource.kind}{name}/stat"
 

@@ -1,11 +1,11 @@
 """Renders the subset of Helm's templates that Tulle's chart keeps to, so `tulle install` needs no helm. Pure.
 
 Actions: lookup (`.Values.a.b`, `$.Release.Name`, `.`), if / else if / else, range over lists, with, define, include,
-comments, trim marks, pipelines and parentheses over FUNCTIONS. Everything else, a missing value included, is a
-`TemplateError` that names file, line and text: what cannot be rendered as helm renders it is not rendered at all.
+comments, trim marks, pipelines and parentheses over FUNCTIONS. Anything else, a missing value too, is a TemplateError
+that names file, line and text: what cannot be rendered as helm renders it is not rendered at all.
 
 Sources: Go's text/template documentation (grammar, white-space trimming, emptiness); sprig's for `quote`, `default`,
-`nindent`. tests/cli compare every output with `helm template` where helm is installed.
+`nindent`. tests/manifests compare the chart's output with `helm template` where helm is installed.
 """
 
 import json
@@ -32,10 +32,9 @@ class Action:
 
 @dataclass(slots=True)
 class Block:
-    """if, with or range: guarded bodies tried in order; a plain body has the guard ()."""
+    """if, with, range or define: guarded bodies tried in order; that of a plain else has the guard ()."""
 
-    keyword: str
-    where: str
+    opening: Action
     branches: list[tuple[tuple[str, ...], "Body"]] = field(default_factory=list)
 
 
@@ -46,45 +45,27 @@ _NAME = re.compile(r"(?!true$|false$)[A-Za-z]\w*")
 _PATH = re.compile(r"\$?(\.[A-Za-z_]\w*)+|[$.]")
 
 
-def _quote(value: object) -> str:
-    return json.dumps(_show(value), ensure_ascii=False)
-
-
-def _nindent(width: int, text: str) -> str:
-    return "\n" + "\n".join(" " * width + line for line in text.split("\n"))
+def _show(value: object) -> str:
+    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _to_yaml(value: object) -> str:
-    return (
-        yaml.safe_dump(value, default_flow_style=False, sort_keys=True, width=4096).removesuffix("...\n").rstrip("\n")
-    )
+    text: str = yaml.safe_dump(value, default_flow_style=False, width=4096)
+    return text.removesuffix("...\n").rstrip("\n")
 
 
 FUNCTIONS: Mapping[str, Callable[..., Any]] = {
-    "quote": _quote,
+    "quote": lambda value: json.dumps(_show(value), ensure_ascii=False),
     "toYaml": _to_yaml,
-    "nindent": _nindent,
+    "nindent": lambda width, text: "".join(f"\n{' ' * width}{line}" for line in text.split("\n")),
     "default": lambda fallback, value: value or fallback,
     "eq": lambda left, right: left == right,
-    "ne": lambda left, right: left != right,
-    "gt": lambda left, right: left > right,
     "not": lambda value: not value,
-    "and": lambda left, right: left and right,
-    "or": lambda left, right: left or right,
 }
 
 
-def _show(value: object) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value)
-
-
 def _actions(name: str, source: str) -> Iterator[Action]:
-    end = 0
-    trim = False
+    end, trim = 0, False
     for match in _ACTION.finditer(source):
         where = f"{name}:{source.count(chr(10), 0, match.start(2)) + 1}"
         text = source[end : match.start()]
@@ -92,25 +73,15 @@ def _actions(name: str, source: str) -> Iterator[Action]:
         trim, end = match[3].strip().startswith("-"), match.end()
         inner = match[2].strip()
         if not (inner.startswith("/*") and inner.endswith("*/")):
-            yield Action(where, words=_words(inner, where))
+            words = tuple(_WORD.findall(inner))
+            if not words or re.sub(r"\s", "", "".join(words)) != re.sub(r"\s", "", inner):
+                raise TemplateError(f"{where}: cannot read {inner!r}")
+            yield Action(where, words=words)
     yield Action(name, source[end:].lstrip() if trim else source[end:])
 
 
-def _words(inner: str, where: str) -> tuple[str, ...]:
-    words, position = [], 0
-    while position < len(inner):
-        match = _WORD.match(inner, position)
-        if match is None:
-            raise TemplateError(f"{where}: cannot read {inner[position:].strip()!r}")
-        words.append(match[1])
-        position = match.end()
-    if not words:
-        raise TemplateError(f"{where}: an empty action")
-    return tuple(words)
-
-
 class Templates:
-    """The named templates of a chart: `define`d ones are shared by all files."""
+    """The templates of a chart: what one file `define`s, all may include."""
 
     def __init__(self) -> None:
         self._named: dict[str, Body] = {}
@@ -121,9 +92,7 @@ class Templates:
         Raises:
             TemplateError: something outside the subset, or an unbalanced block.
         """
-        actions = list(_actions(name, source))
-        actions.reverse()
-        body, stop = self._body(actions)
+        body, stop = self._body(list(_actions(name, source))[::-1])
         if stop is not None:
             raise TemplateError(f"{stop.where}: {stop.words[0]!r} without a block to belong to")
         return body
@@ -136,23 +105,14 @@ class Templates:
             keyword = action.words[0] if action.words else ""
             if keyword in ("end", "else"):
                 return body, action
-            if keyword in ("if", "with", "range"):
-                body.append(self._block(action, rest))
-            elif keyword == "define":
-                self._named[json.loads(action.words[1])] = self._closed(action, rest)
+            if keyword == "define":
+                self._named[json.loads(action.words[1])] = self._block(action, rest).branches[0][1]
             else:
-                body.append(action)
+                body.append(self._block(action, rest) if keyword in ("if", "with", "range") else action)
         return body, None
 
-    def _closed(self, opening: Action, rest: list[Action]) -> Body:
-        body, stop = self._body(rest)
-        if stop is None or stop.words != ("end",):
-            raise TemplateError(f"{opening.where}: {opening.words[0]!r} is not closed by an end")
-        return body
-
     def _block(self, opening: Action, rest: list[Action]) -> Block:
-        block = Block(opening.words[0], opening.where)
-        guard = opening.words[1:]
+        block, guard = Block(opening), opening.words[1:]
         while True:
             body, stop = self._body(rest)
             if stop is None:
@@ -160,59 +120,53 @@ class Templates:
             block.branches.append((guard, body))
             if stop.words == ("end",):
                 return block
-            if stop.words != ("else",) and (block.keyword != "if" or stop.words[1] != "if"):
-                raise TemplateError(f"{stop.where}: {' '.join(stop.words)!r} is outside the subset")
             guard = stop.words[2:]
+            if stop.words != ("else",) and not (opening.words[0] == "if" == stop.words[1] and guard):
+                raise TemplateError(f"{stop.where}: {' '.join(stop.words)!r} is outside the subset")
 
-    def render(self, body: Body, root: Mapping[str, Any], dot: object = None) -> str:
+    def render(self, body: Body, root: Any, dot: Any = None) -> str:
         """Render a parsed body. `root` is what `$` stands for: the mappings Values, Release and Chart."""
         dot = root if dot is None else dot
-        return "".join(
-            self._render_block(item, root, dot)
-            if isinstance(item, Block)
-            else _show(self._evaluate(item.words, item.where, root, dot) if item.words else item.text)
-            for item in body
-        )
+        return "".join(self._render(item, root, dot) for item in body)
 
-    def _render_block(self, block: Block, root: Mapping[str, Any], dot: object) -> str:
-        for guard, body in block.branches:
-            value = self._evaluate(guard, block.where, root, dot) if guard else True
+    def _render(self, item: "Action | Block", root: Any, dot: Any) -> str:
+        if isinstance(item, Action):
+            return _show(self._evaluate(item.words, item.where, root, dot)) if item.words else item.text
+        keyword, where = item.opening.words[0], item.opening.where
+        for guard, body in item.branches:
+            value: Any = self._evaluate(guard, where, root, dot) if guard else True
             if not value:
                 continue
-            if guard and block.keyword == "range":
-                if not isinstance(value, list):
-                    raise TemplateError(f"{block.where}: range is over lists only")
-                return "".join(self.render(body, root, item) for item in value)
-            return self.render(body, root, value if guard and block.keyword == "with" else dot)
+            if not guard or keyword == "if":
+                return self.render(body, root, dot)
+            if keyword == "range" and not isinstance(value, list):
+                raise TemplateError(f"{where}: range is over lists only")
+            return "".join(self.render(body, root, each) for each in (value if keyword == "range" else [value]))
         return ""
 
-    def _evaluate(self, action: tuple[str, ...], where: str, root: Mapping[str, Any], dot: object) -> Any:
-        words = list(reversed(action))
+    def _evaluate(self, action: tuple[str, ...], where: str, root: Any, dot: Any) -> Any:
+        words = list(action[::-1])
         value = self._pipeline(words, where, root, dot)
         if words:
             raise TemplateError(f"{where}: {words[-1]!r} is not expected in {' '.join(action)!r}")
         return value
 
-    def _pipeline(self, words: list[str], where: str, root: Mapping[str, Any], dot: object) -> Any:
+    def _pipeline(self, words: list[str], where: str, root: Any, dot: Any) -> Any:
         """Evaluate `a | b c | d`: each value is the last argument of the next command. `words` is in reverse order."""
         piped: list[Any] = []
         while True:
-            arguments: list[Any] = []
             name = words.pop() if words and _NAME.fullmatch(words[-1]) else ""
+            values = []
             while words and words[-1] not in ("|", ")"):
-                arguments.append(self._operand(words, where, root, dot))
-            arguments += piped
-            if name:
-                piped = [self._call(name, arguments, where)]
-            elif len(arguments) == 1:
-                piped = arguments
-            else:
-                raise TemplateError(f"{where}: one value or a function is expected, not {len(arguments)} values")
+                values.append(self._operand(words, where, root, dot))
+            if not name and len(values + piped) != 1:
+                raise TemplateError(f"{where}: one value, or a function and its arguments, is expected")
+            piped = [self._call(name, values + piped, where)] if name else values
             if not words or words[-1] == ")":
                 return piped[0]
             words.pop()
 
-    def _operand(self, words: list[str], where: str, root: Mapping[str, Any], dot: object) -> Any:
+    def _operand(self, words: list[str], where: str, root: Any, dot: Any) -> Any:
         word = words.pop()
         if word == "(":
             value = self._pipeline(words, where, root, dot)
@@ -230,14 +184,15 @@ class Templates:
             value = value[key]
         return value
 
-    def _call(self, name: str, arguments: list[Any], where: str) -> Any:
-        if name == "include" and len(arguments) == 2 and arguments[0] in self._named:
-            return self.render(self._named[arguments[0]], arguments[1])
+    def _call(self, name: str, values: list[Any], where: str) -> Any:
+        if name == "include" and len(values) == 2 and values[0] in self._named:
+            return self.render(self._named[values[0]], values[1])
         if name not in FUNCTIONS:
+            known = ", ".join(["include", *FUNCTIONS])
             raise TemplateError(
-                f"{where}: function or template {' '.join([name, *map(str, arguments[:1])])!r} is unknown"
+                f"{where}: {name!r} is outside the subset (functions: {known}), or includes no template"
             )
         try:
-            return FUNCTIONS[name](*arguments)
+            return FUNCTIONS[name](*values)
         except TypeError as error:
             raise TemplateError(f"{where}: {name}: {error}") from error
