@@ -13,8 +13,9 @@ T = TypeVar("T")
 
 PREFIX = "TULLE_WEBHOOK_"
 PULL_POLICIES = ("Always", "IfNotPresent", "Never")
-IGNORED = (f"{PREFIX}SERVICE_", f"{PREFIX}PORT_")
-"""Kubernetes sets such variables for the Service `tulle-webhook` in every pod of its namespace."""
+IGNORED = (f"{PREFIX}SERVICE_", f"{PREFIX}PORT")
+"""Kubernetes sets such variables for the Service `tulle-webhook` in every pod of its namespace (Docker's links):
+TULLE_WEBHOOK_PORT=tcp://10.0.0.1:443."""
 
 
 class EnvironmentFault(ValueError):
@@ -44,8 +45,8 @@ def read_environment(environment: Mapping[str, str]) -> tuple[Settings, Serving]
         resources=_resources(reader, default.resources),
     )
     serving = Serving(
-        host=reader.value("HOST", serving_default.host, _not_empty),
-        port=reader.value("PORT", serving_default.port, _port),
+        host=reader.value("LISTEN_HOST", serving_default.host, _not_empty),
+        port=reader.value("LISTEN_PORT", serving_default.port, _port),
         log_level=reader.value("LOG_LEVEL", serving_default.log_level, parse_log_level),
         kubeconfig=reader.value("KUBECONFIG", serving_default.kubeconfig, str),
         serving_names=reader.value("SERVING_NAMES", serving_default.serving_names, _names),

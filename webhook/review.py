@@ -96,3 +96,10 @@ def answer_refusal(request: Request, message: str) -> bytes:
 
 def _answer(response: dict[str, Any]) -> bytes:
     return msgspec.json.encode({"apiVersion": API_VERSION, "kind": KIND, "response": response})
+
+
+def render_status(code: int, message: str) -> bytes:
+    """Write a v1.Status, the form in which Kubernetes' own components tell errors."""
+    reason = {400: "BadRequest", 413: "RequestEntityTooLarge"}.get(code, "ServiceUnavailable")
+    status = {"apiVersion": "v1", "kind": "Status", "status": "Failure", "code": code, "reason": reason}
+    return msgspec.json.encode(status | {"message": message})
