@@ -18,6 +18,7 @@ RANGES: dict[str, IPv4Network | IPv6Network] = {
 RESERVED = frozenset({"10.96.0.1", "10.96.0.10", "fd00:10:96::1", "fd00:10:96::a"})
 """Text of the addresses given only to a service that names them: the API server and DNS."""
 HEADLESS = "None"
+GIVEN = ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy")
 POLICIES = ("SingleStack", "PreferDualStack", "RequireDualStack")
 
 
@@ -36,12 +37,12 @@ def allocate(service: Object, taken: Iterable[str]) -> Object | Fault:
         service: the Service with defaults set; not changed.
         taken: text of every cluster IP in use, of both families.
 
-    Returns: the service with spec.ipFamilyPolicy, ipFamilies, clusterIP and clusterIPs filled in (untouched for
+    Returns: the service with spec.ipFamilyPolicy, ipFamilies, clusterIP and clusterIPs filled in (without them for
     ExternalName), or a Fault.
     """
     spec = service["spec"]
     if spec.get("type") == "ExternalName":
-        return service
+        return {**service, "spec": {key: value for key, value in spec.items() if key not in GIVEN}}
     wanted = _wanted(spec)
     families = _families(spec, wanted)
     if isinstance(families, Fault):

@@ -6,7 +6,6 @@ replicas - maxUnavailable available ones; Recreate ends all old pods before the 
 changes its size but not its template. Source: Kubernetes documentation, "Deployments", and the apps/v1 API reference.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -196,12 +195,11 @@ def _targets(running: list[Object], new: Object | None, limits: Bounds) -> list[
 
 
 def _proportion(count: int, total: int, change: int, left: int) -> int:
-    """This set's part of a change of size, rounded away from zero, never past what is left of it."""
+    """This set's part of a change of size, to the nearest pod, never past what is left of it."""
     if not total or not left:
         return 0
-    exact = change * count / total
-    part = math.ceil(exact) if change > 0 else math.floor(exact)
-    return min(part, left) if change > 0 else max(part, left, -count)
+    part = round(count * (total + change) / total) - count
+    return max(0, min(part, left)) if change > 0 else min(0, max(part, left, -count))
 
 
 def _new_size(new: Object, old: list[Object], limits: Bounds) -> int:

@@ -149,8 +149,8 @@ class Cluster:
 def _truth(holds: Callable[[], object]) -> bool:
     try:
         return bool(holds())
-    except ApiError:
-        return False
+    except (ApiError, KeyError):
+        return False  # not there yet
 
 
 def is_rolled_out(deployment: Object) -> bool:
