@@ -5,6 +5,7 @@ Bounded: a start that gives no sign within START_TIMEOUT_S is a failure; the pac
 
 import asyncio
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -88,12 +89,15 @@ class Runtime:
         finally:
             os.close(text)
             os.close(fault_write)
-        fault = await _read_fault(fault_read)
-        if fault:
-            self._processes.pop(process.id, None)
-            raise StartError(fault)
-        async with asyncio.timeout(START_TIMEOUT_S):
-            process.pid = await process.started
+        try:
+            fault = await _read_fault(fault_read)
+            if fault:
+                raise StartError(fault)
+            async with asyncio.timeout(START_TIMEOUT_S):
+                process.pid = await process.started
+        except BaseException:  # nobody will ever hold this process: it must not run on
+            self.signal(process, signal.SIGKILL)
+            raise
         return process
 
     def _send(self, request: Request, files: list[int]) -> None:

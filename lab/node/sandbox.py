@@ -23,8 +23,30 @@ _MASKED = ("kcore", "keys", "timer_list", "sched_debug", "scsi")
 _FIXED = ("sys", "sysrq-trigger", "irq", "bus", "fs")
 # Mounts of these kinds are the kernel's own views, or memory: a container gets its own ones or none.
 _VIRTUAL = frozenset(
-    "proc sysfs devtmpfs devpts tmpfs cgroup cgroup2 mqueue hugetlbfs debugfs tracefs securityfs pstore bpf configfs fusectl "
-    "binfmt_misc autofs nsfs rpc_pipefs efivarfs ramfs".split()
+    [
+        "proc",
+        "sysfs",
+        "devtmpfs",
+        "devpts",
+        "tmpfs",
+        "cgroup",
+        "cgroup2",
+        "mqueue",
+        "hugetlbfs",
+        "debugfs",
+        "tracefs",
+        "securityfs",
+        "pstore",
+        "bpf",
+        "configfs",
+        "fusectl",
+        "binfmt_misc",
+        "autofs",
+        "nsfs",
+        "rpc_pipefs",
+        "efivarfs",
+        "ramfs",
+    ]
 )
 _SAFE = sc.MS_NOSUID | sc.MS_NODEV
 
@@ -201,7 +223,9 @@ def _drop(number: int) -> None:
 
 def _execute(launch: Launch) -> None:
     program = launch.argv[0]
-    paths = [program] if "/" in program else [f"{p}/{program}" for p in launch.environment.get("PATH", "").split(":") if p]
+    paths = (
+        [program] if "/" in program else [f"{p}/{program}" for p in launch.environment.get("PATH", "").split(":") if p]
+    )
     denied = None
     for path in paths:
         try:

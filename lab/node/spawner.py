@@ -25,7 +25,15 @@ from .launch import Launch, Report, Request
 _MESSAGE_BYTES = 4096
 _FILES_COUNT = 6
 _START_FAILED = 128  # the code that container runtimes report for a program that never ran
-_PASSED_ON = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH}
+_PASSED_ON = {
+    signal.SIGTERM,
+    signal.SIGINT,
+    signal.SIGHUP,
+    signal.SIGQUIT,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGWINCH,
+}
 
 
 class Spawner:

@@ -106,7 +106,9 @@ def answer(zone: Zone, query: bytes, *, limit_bytes: int) -> bytes | None:
         return None
     if request.header.qr or not request.questions:
         return None
-    reply = DNSRecord(DNSHeader(id=request.header.id, qr=1, aa=1, rd=request.header.rd, ra=1), questions=request.questions[:1])
+    reply = DNSRecord(
+        DNSHeader(id=request.header.id, qr=1, aa=1, rd=request.header.rd, ra=1), questions=request.questions[:1]
+    )
     name = str(request.q.qname).rstrip(".").lower()
     if request.header.opcode != 0:
         reply.header.rcode = RCODE.NOTIMP

@@ -1,0 +1,81 @@
+"""Keeps the node's rules and the DNS zone true to the stored services and endpoint slices. Waits.
+
+A change waits DEBOUNCE_S for its company, then everything is computed anew and applied whole.
+"""
+
+import asyncio
+from dataclasses import dataclass, field
+
+import structlog
+
+from lab.api.registry import Registry
+
+from .addresses import API_V4, API_V6, DNS_V4, DNS_V6
+from .endpoints import Service, collect
+from .services import ruleset
+from .zone import Zone, build
+
+log = structlog.get_logger("lab.node")
+DEBOUNCE_S = 0.01
+_AGAIN_S = 1.0
+_OURS = frozenset({API_V4, API_V6, DNS_V4, DNS_V6})
+
+
+@dataclass(eq=False)
+class Names:
+    """`zone` and `services` are always the latest; `applied` is set once the first rules are in the kernel."""
+
+    registry: Registry
+    zone: Zone = field(default_factory=Zone)
+    services: tuple[Service, ...] = ()
+    applied: asyncio.Event = field(default_factory=asyncio.Event)
+    _dirty: asyncio.Event = field(default_factory=asyncio.Event)
+    _rules: str = ""
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for resource in ("services", "endpointslices", "namespaces"):
+                tasks.create_task(self._watch(resource), name=f"names {resource}")
+            tasks.create_task(self._apply_changes(), name="names")
+
+    async def _watch(self, resource: str) -> None:
+        while True:
+            watch = self.registry.watch(resource)
+            try:
+                async for _ in watch:
+                    self._dirty.set()
+            finally:
+                watch.close()
+
+    async def _apply_changes(self) -> None:
+        self._dirty.set()
+        while True:
+            await self._dirty.wait()
+            await asyncio.sleep(DEBOUNCE_S)
+            self._dirty.clear()
+            await self._apply()
+
+    async def _apply(self) -> None:
+        self.services = tuple(collect(self.registry.list("services"), self.registry.list("endpointslices")))
+        namespaces = [item["metadata"]["name"] for item in self.registry.list("namespaces")]
+        self.zone = build(self.services, namespaces, self.zone.serial + 1)
+        rules = ruleset(self.services, _OURS)
+        if rules == self._rules:
+            return
+        fault = await apply_rules(rules)
+        if fault:
+            log.error("the rules of the services were refused", error=fault)
+            self._dirty.set()
+            await asyncio.sleep(_AGAIN_S)
+            return
+        self._rules = rules
+        self.applied.set()
+
+
+async def apply_rules(text: str) -> str:
+    """Give the text to nft; returns what it complains of, or nothing."""
+    nft = await asyncio.create_subprocess_exec(
+        "nft", "-f", "-", stdin=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    _, said = await nft.communicate(text.encode())
+    return said.decode(errors="replace") if nft.returncode else ""
