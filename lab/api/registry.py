@@ -13,7 +13,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-from lab.api import defaults, errors, selectors, strategy, validation
+from lab.api import defaults, errors, selectors, strategic, strategy, validation
 from lab.api.custom_kinds import CustomKinds
 from lab.api.identity import SYSTEM, User
 from lab.api.options import Admission, Completion, Options, timestamp, utc_now
@@ -150,6 +150,8 @@ class Registry:
             return lambda old: merge(clone(old), body)
         if content_type == JSON:
             return lambda old: json_patch(old, body)
+        if content_type == STRATEGIC and not row.is_custom:
+            return lambda old: strategic.apply(clone(old), body, row.api_version, row.kind)
         raise errors.unsupported_media_type(f"the body of the request was in an unknown format: {content_type}")
 
     async def _change(

@@ -6,8 +6,8 @@ from typing import Any
 
 from lab.api import errors, negotiation
 from lab.api.call import Answer, Call, address, body_of, options_of, served, shown
-from lab.api.patch import clone, json_patch, merge
 from lab.api.options import Options
+from lab.api.patch import clone, json_patch, merge
 from lab.api.registry import JSON, Registry
 from lab.api.resources import Resource
 from lab.api.selectors import at
