@@ -17,7 +17,9 @@ from lab.ctl.times import to_seconds
 from lab.ctl.writing import find, if_there, is_namespace_going, remove
 
 MERCY_S = 2.0
-"""Seconds from a namespace's deletion to the deletion of what is in it."""
+"""Least seconds from a namespace's deletion to the deletion of what is in it."""
+ROUNDING_S = 1.0
+"""deletionTimestamp is cut down to the whole second."""
 RECHECK_S = 1.0
 """How often a namespace that does not get empty (a custom object with a finalizer) is looked at again."""
 ACCOUNT = "default"
@@ -47,7 +49,7 @@ class Namespaces:
         if not owners.is_deleted(namespace):
             await self._furnish(key.name)
             return None
-        left_s = (to_seconds(namespace["metadata"]["deletionTimestamp"]) or 0.0) + MERCY_S - self.now()
+        left_s = (to_seconds(namespace["metadata"]["deletionTimestamp"]) or 0.0) + ROUNDING_S + MERCY_S - self.now()
         return left_s if left_s > 0 else await self._empty(namespace)
 
     async def _furnish(self, name: str) -> None:

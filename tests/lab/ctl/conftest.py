@@ -6,10 +6,11 @@ No test here sleeps: `VirtualLoop` moves its clock to the next timer instead of 
 import asyncio
 import random
 import selectors
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -144,6 +145,20 @@ class Cluster:
     async def rolled_out(self, name: str, within_s: float = 60.0) -> None:
         """What `kubectl rollout status` waits for."""
         await self.until(lambda: is_rolled_out(self.get("deployments", name)), within_s)
+
+    @asynccontextmanager
+    async def sampling(self, resource: str, measure: Callable[[], Any]) -> AsyncIterator[list[Any]]:
+        """Within the block: what `measure` gives at each change of a kind."""
+        samples: list[Any] = []
+
+        async def look() -> None:
+            async for _event in self.registry.watch(resource):
+                samples.append(measure())  # noqa: PERF401  (the list is read while it grows)
+
+        looking = asyncio.create_task(look())
+        yield samples
+        assert not looking.done()
+        looking.cancel()
 
 
 def _truth(holds: Callable[[], object]) -> bool:

@@ -56,17 +56,14 @@ def test_a_new_template_rolls_within_its_bounds_and_keeps_the_old_set_for_undo(p
     async def scenario(cluster):
         await cluster.registry.create("deployments", objects.deployment(replicas=4, strategy=objects.rolling(1, 1)))
         await cluster.rolled_out("web")
-        seen = []
 
-        async def look():
-            async for _event in cluster.registry.watch("pods"):
-                active = [pod for pod in cluster.pods() if is_active(pod)]
-                seen.append((len(active), sum(map(is_ready, active))))
+        def count():
+            active = [pod for pod in cluster.pods() if is_active(pod)]
+            return len(active), sum(map(is_ready, active))
 
-        looking = asyncio.create_task(look())
-        await cluster.merge("deployments", "web", new_template(objects, "web:2"))
-        await cluster.rolled_out("web")
-        looking.cancel()
+        async with cluster.sampling("pods", count) as seen:
+            await cluster.merge("deployments", "web", new_template(objects, "web:2"))
+            await cluster.rolled_out("web")
         assert 5 >= max(total for total, _ready in seen)
         assert 3 <= min(ready for _total, ready in seen)
         sizes = sorted(one["spec"]["replicas"] for one in cluster.registry.list("replicasets", "default"))
@@ -150,16 +147,13 @@ def test_recreate_never_lets_old_and_new_pods_stand_side_by_side(play, objects):
     async def scenario(cluster):
         await cluster.registry.create("deployments", objects.deployment(strategy={"type": "Recreate"}))
         await cluster.rolled_out("web")
-        mixed = []
 
-        async def look():
-            async for _event in cluster.registry.watch("pods"):
-                mixed.append(len({pod["spec"]["containers"][0]["image"] for pod in cluster.pods()}) > 1)
+        def mixture():
+            return len({pod["spec"]["containers"][0]["image"] for pod in cluster.pods()}) > 1
 
-        looking = asyncio.create_task(look())
-        await cluster.merge("deployments", "web", new_template(objects, "web:2"))
-        await cluster.rolled_out("web")
-        looking.cancel()
+        async with cluster.sampling("pods", mixture) as mixed:
+            await cluster.merge("deployments", "web", new_template(objects, "web:2"))
+            await cluster.rolled_out("web")
         assert not any(mixed)
 
     play(scenario)
