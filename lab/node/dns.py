@@ -6,6 +6,7 @@ Bounded: a stream is served for IDLE_S without a question, and CONNECTIONS_COUNT
 import asyncio
 import socket
 from collections.abc import Callable
+from typing import cast
 
 from .zone import Zone, answer
 
@@ -20,11 +21,11 @@ class _Datagrams(asyncio.DatagramProtocol):
         self._zone = zone
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
+        self._transport = cast("asyncio.DatagramTransport", transport)  # Python 3.11's own class does not say so
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         reply = answer(self._zone(), data, limit_bytes=_PLAIN_UDP_BYTES)
-        if reply is not None and isinstance(self._transport, asyncio.DatagramTransport):
+        if reply is not None:
             self._transport.sendto(reply, addr)
 
 
