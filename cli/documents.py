@@ -4,6 +4,7 @@ Kubernetes reads YAML as JSON does: a plain `2024-01-01` is a string and `12:30`
 here; what we write is quoted wherever any reader of YAML 1.1 or 1.2 could take a string for something else.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +22,11 @@ _DROPPED = ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:value", _INT_TAG, 
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as Kubernetes reads it."""
+    """YAML as Kubernetes reads it: JSON, whose keys are strings (`yes: 1` is `{"true": 1}`)."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        found = super().construct_mapping(node, deep)
+        return {key if isinstance(key, str) else json.dumps(key, default=str): value for key, value in found.items()}
 
 
 class _Dumper(yaml.SafeDumper):
@@ -56,7 +61,7 @@ class Document:
 
 
 def read(name: str, stream: str) -> list[Document]:
-    """Split a stream and read each document.
+    """Split a stream and read each document that is not blank.
 
     Raises:
         CliError: some document is not YAML; the message has the stream's name and line.
@@ -70,7 +75,8 @@ def read(name: str, stream: str) -> list[Document]:
             raise CliError(f"{name}:{found}: not YAML: {error.problem or error.context}") from error
         except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise CliError(f"{name}:{line}: not YAML: {' '.join(str(error).split())[:200]}") from error
-        documents.append(Document(text, value))
+        if text.strip():
+            documents.append(Document(text, value))
         line += text.count("\n")
     return documents
 
@@ -84,9 +90,9 @@ def write(document: Document, value: Any) -> Document:
 
 
 def join(documents: list[Document]) -> str:
-    """One stream of documents; those without content are dropped unless they carry comments."""
+    """One stream of documents."""
     texts = [document.text.strip("\n") for document in documents]
-    return "".join(f"---\n{text}\n" for text in texts if text.strip())
+    return "".join(f"---\n{text}\n" for text in texts)
 
 
 def is_object(value: Any) -> bool:
