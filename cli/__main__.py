@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli import lab
 from cli.errors import CliError
 from contract import names
 
@@ -26,6 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(lab.app)
 _USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0].__bases__[0]
 """What typer raises for every wrong command line; typer exports its leaf only."""
 

@@ -17,6 +17,7 @@ from cli.errors import CliError
 _SEPARATOR = re.compile(r"^---(?=\s|$)[ \t]*", re.MULTILINE)
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _INTEGER = re.compile(r"0b[01_]+|[-+]?0o?[0-7_]+|[-+]?(0|[1-9][0-9_]*)|[-+]?0x[0-9a-fA-F_]+")
+_ODD_BREAKS = re.compile("[\r\x85\u2028\u2029]")
 _INT_TAG, _FLOAT_TAG = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
 _DROPPED = ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:value", _INT_TAG, _FLOAT_TAG)
 
@@ -46,7 +47,9 @@ for _class in (_Loader, _Dumper):
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+    # Line breaks of YAML 1.1 that are none in 1.2 survive only as escapes.
+    style = '"' if _ODD_BREAKS.search(text) else "|" if "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
 _Dumper.add_representer(str, _text)

@@ -69,7 +69,7 @@ class Handler(BaseHTTPRequestHandler):
         """Keep the test's output clean."""
 
 
-@pytest.fixture()
+@pytest.fixture
 def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
     """A server on loopback, and KUBECONFIG leading to it with a token and the namespace `shop`."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -106,7 +106,7 @@ class Ran:
     err: str
 
 
-@pytest.fixture()
+@pytest.fixture
 def tulle(capfd: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
     """Run a command line in this process, through the same door as the script's."""
 
@@ -119,7 +119,7 @@ def tulle(capfd: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
     return run
 
 
-@pytest.fixture()
+@pytest.fixture
 def agreed() -> Callable[[Path, str], None]:
     """Compare text with a golden file; TULLE_UPDATE_GOLDENS=1 writes it first."""
 

@@ -37,37 +37,11 @@ def test_plain_scalars_mean_what_kubernetes_takes_them_for(text: str, expected: 
     assert value(f"a: {text}") == {"a": expected}
 
 
-SCALARS = (
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.text()
-    | st.sampled_from(
-        [
-            "1e3",
-            "0o17",
-            "0x1F",
-            "007",
-            "1_0",
-            "12:30",
-            "2024-01-01",
-            "yes",
-            "no",
-            "on",
-            "~",
-            "null",
-            "=",
-            "",
-            " ",
-            "a: b",
-            "- x",
-            "1.",
-            ".5",
-            "+1",
-            "a\nb",
-        ]
-    )
-)
+AWKWARD = """
+    1e3 0o17 0x1F 007 1_0 12:30 2024-01-01 yes no on ~ null = 1. .5 +1 !x &a *a #c @x %x {} [] --- ...
+"""
+AWKWARD_ONES = [*AWKWARD.split(), "", " ", "a: b", "- x", "a\nb", "\x85", "a\r\nb", "\u2028", "---\n", "\n---\nx"]
+SCALARS = st.none() | st.booleans() | st.integers() | st.text() | st.sampled_from(AWKWARD_ONES)
 
 
 @given(st.dictionaries(st.sampled_from("abc"), SCALARS | st.lists(SCALARS, max_size=3)))

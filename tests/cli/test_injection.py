@@ -129,7 +129,7 @@ def test_a_wrong_annotation_is_refused_with_the_object_and_its_name(annotation: 
 def test_a_pod_that_is_none_is_refused(containers: str) -> None:
     spec = f"{{template: {{spec: {{containers: {containers}}}}}}}"
     text = f"apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: web}}\nspec: {spec}\n"
-    with pytest.raises(CliError, match="deployment/web: spec.containers"):
+    with pytest.raises(CliError, match=r"deployment/web: spec\.containers"):
         run(text, injection.injecting(Settings()))
 
 
