@@ -20,6 +20,7 @@ from contract.lists import parse_ports
 from init.child import run_in_child
 from init.errors import BackendError
 from init.legacy_text import OWN_CHAINS, address_text, multiport_text, own_rules, render_rule
+from init.lock import table_lock
 from init.rules import FAMILIES, Family, Hook, Jump, Match, Redirect, Return, Rule, rules_for
 from init.shared_libraries import import_iptc
 
@@ -46,6 +47,8 @@ class Legacy:
         """Add a chain with one rule of every kind that a plan uses, and delete it. Raises BackendError."""
         self._commit(family, partial(_add_probe, family=family))
         self._commit(family, _delete_probe)
+        # What cannot be read back cannot be vouched for.
+        _saved(family)
 
     def apply(self, rules: Iterable[Rule], families: Iterable[Family]) -> None:
         """Make the plan the state of each family's table, one commit each. Raises BackendError."""
@@ -72,9 +75,10 @@ class Legacy:
         kind = library.Table if family == 4 else library.Table6
 
         def work() -> None:
-            table = kind(kind.NAT, autocommit=False)
-            change(table)
-            table.commit()
+            with table_lock():
+                table = kind(kind.NAT, autocommit=False)
+                change(table)
+                table.commit()
 
         failure = run_in_child(work)
         if failure is not None:
