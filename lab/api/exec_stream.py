@@ -14,6 +14,7 @@ from typing import Any, Final
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from lab.api import errors
+from lab.api.errors import ApiError
 from lab.api.gate import Gate, container_of, flag
 from lab.api.kubelet import RunningCommand
 
@@ -58,7 +59,7 @@ async def attach(gate: Gate, websocket: WebSocket) -> None:
     pod = await gate.pod(websocket, "attach", "get", "create")
     protocol = _protocol(websocket)
     if flag(websocket, "stdin"):
-        raise errors.not_implemented("attach to a container's stdin: use exec, or attach without stdin")
+        raise no_stdin()
     metadata = pod["metadata"]
     container = container_of(pod, websocket.query_params.get("container", ""))
     chunks = gate.kubelet.logs(
@@ -81,6 +82,11 @@ async def attach(gate: Gate, websocket: WebSocket) -> None:
             await _finish(websocket, 0)
     finally:
         await _cancel(reading, sending)
+
+
+def no_stdin() -> ApiError:
+    """The refusal of an attach that wants to write: containers of the lab run without stdin."""
+    return errors.not_implemented("attach to a container's stdin: use exec, or attach without stdin")
 
 
 def _protocol(websocket: WebSocket) -> str:

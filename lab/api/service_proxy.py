@@ -25,6 +25,8 @@ from lab.api.reader import Object, spec_of
 from lab.api.service_targets import Target, targets_of
 
 CONNECT_TIMEOUT_S: Final = 10.0
+MAX_CONNECTIONS_COUNT: Final = 100
+"""Proxied requests in flight; further ones wait."""
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _VERBS: Final = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 _SEGMENTS_COUNT: Final = 8  # of /api/v1/namespaces/NAMESPACE/services/NAME/proxy/, the empty first one counted
@@ -51,7 +53,12 @@ _KEPT_BACK: Final = frozenset(
 def proxy_routes(gate: Gate) -> list[BaseRoute]:
     """The proxy routes of services and pods."""
     client = httpx.AsyncClient(
-        verify=False, trust_env=False, timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_S), follow_redirects=False
+        verify=False,
+        trust_env=False,
+        follow_redirects=False,
+        timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_S),
+        # No keep-alive: pods come and go, and nobody sends a flood through here.
+        limits=httpx.Limits(max_connections=MAX_CONNECTIONS_COUNT, max_keepalive_connections=0),
     )
 
     async def service(request: Request) -> Response:

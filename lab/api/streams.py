@@ -56,7 +56,8 @@ def stream_routes(registry: Reader, authority: Authority, kubelet: Kubelet) -> l
 
 
 async def _no_spdy_upgrade(request: Request) -> Response:
-    del request
+    if request.url.path.endswith("/attach") and flag(request, "stdin"):
+        raise exec_stream.no_stdin()  # kubectl comes this way when its WebSocket was refused, and shows the last answer
     raise errors.bad_request("this server streams over WebSocket only: use kubectl 1.30 or newer (port-forward: 1.31)")
 
 

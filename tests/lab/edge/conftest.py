@@ -36,6 +36,7 @@ class Process:
     stdout: Any
     stderr: Any
     terminal: int | None = None
+    output: Any = None
 
     def resize(self, width: int, height: int) -> None:
         if self.terminal is not None:
@@ -52,6 +53,9 @@ class Process:
     def kill(self) -> None:
         if self.process.returncode is None:
             self.process.kill()
+        if self.terminal is not None:
+            self.stdin.transport.abort()
+            self.output.close()
 
 
 @dataclass
@@ -104,12 +108,14 @@ class ProcessKubelet:
         )
         os.close(follower)
         reader = asyncio.StreamReader()
-        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(os.dup(leader), "rb", 0))
+        output, _reading = await loop.connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(os.dup(leader), "rb", 0)
+        )
         transport, protocol = await loop.connect_write_pipe(
-            asyncio.streams.FlowControlMixin, os.fdopen(leader, "wb", 0)
+            lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader()), os.fdopen(leader, "wb", 0)
         )
         writer = asyncio.StreamWriter(transport, protocol, None, loop)
-        return Process(process, writer, reader, None, leader)
+        return Process(process, writer, reader, None, leader, output)
 
     async def connect(self, namespace: str, pod: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection("127.0.0.1", port)
@@ -259,6 +265,7 @@ async def running_pod(registry: Registry, name: str, containers: list[str], addr
     spec = {"containers": [{"name": item, "image": "none"} for item in containers]}
     item = {"metadata": {"name": name, "namespace": "default"}, "spec": spec}
     stored = await registry.create("pods", item)
-    statuses = [{"name": item, "ready": True, "state": {"running": {}}} for item in containers]
+    known = {"ready": True, "restartCount": 0, "image": "none", "imageID": "none", "state": {"running": {}}}
+    statuses = [{"name": item, **known} for item in containers]
     status = {"phase": "Running", "podIP": address, "containerStatuses": statuses}
     await registry.update("pods", {**stored, "status": status}, subresource="status")
