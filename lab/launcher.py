@@ -49,16 +49,14 @@ def up(name: str, *, api_port: int | None, tell: Callable[[str], None]) -> tuple
             return paths, running, False
         tell("clearing away what an earlier run left")
         _clear(paths)
-        os.makedirs(paths.folder, mode=0o700, exist_ok=True)
-        listener = _listen(api_port)
-        tell("starting the API server, the controllers and the node")
         try:
-            return paths, _start(paths, listener), True
+            os.makedirs(paths.folder, mode=0o700, exist_ok=True)
+            with _listen(api_port) as listener:
+                tell("starting the API server, the controllers and the node")
+                return paths, _start(paths, listener), True
         except BaseException:
             _clear(paths)
             raise
-        finally:
-            listener.close()
 
 
 def down(name: str, tell: Callable[[str], None]) -> bool:

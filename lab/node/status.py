@@ -97,7 +97,8 @@ def _phase(view: PodView) -> str:
 
 
 def _conditions(pod: Object, view: PodView, old: list[Object], now: datetime) -> list[Object]:
-    initialized = all(_is_past(c, c.name in view.sidecars) for c in view.init)
+    has_begun = any(c.run or c.last for c in view.main)  # once initialized, always: a sidecar may come and go
+    initialized = has_begun or all(_is_past(c, c.name in view.sidecars) for c in view.init)
     unready = [c.name for c in (*view.main, *(i for i in view.init if i.name in view.sidecars)) if not c.is_ready]
     is_over = view.phase == "Succeeded"
     ours = {entry["type"]: entry for entry in old}
