@@ -227,6 +227,12 @@ def loop() -> Iterator[Loop]:
     running.stop()
 
 
+@pytest.fixture(scope="session")
+def serve() -> Callable[..., Any]:
+    """The function `serving`, for tests that run a server of their own."""
+    return serving
+
+
 @pytest.fixture(scope="module")
 def authority_of_tests() -> pki.CertificateAuthority:
     return pki.CertificateAuthority("tests", now=now())
