@@ -14,6 +14,7 @@ from typing import Final
 
 import structlog
 import uvicorn
+from fastapi import FastAPI
 
 from controller import logs
 from controller.app import VERSION, make_app
@@ -28,6 +29,8 @@ from controller.watcher import Watcher
 
 EXPIRE_S: Final = 30.0
 """Between two clean-ups of series that no window can show any more."""
+KEEP_ALIVE_S: Final = 75
+"""Longer than several report intervals: sidecars keep their connection."""
 BUG_PAUSE_S: Final = 5.0
 GRACE_S: Final = 5
 """Seconds that requests in flight have at SIGTERM."""
@@ -57,6 +60,21 @@ def listen(settings: Settings) -> socket.socket:
     return listener
 
 
+def configure(app: FastAPI) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=GRACE_S,
+    )
+
+
 async def serve(settings: Settings, api: Api, listener: socket.socket) -> None:
     """Run until SIGTERM or SIGINT."""
     loop = asyncio.get_running_loop()
@@ -65,20 +83,7 @@ async def serve(settings: Settings, api: Api, listener: socket.socket) -> None:
     watchers = [
         Watcher(api, kind, lambda change, read_s: inbox.put((change, read_s)), _on_loop(loop, truth)) for kind in KINDS
     ]
-    server = Server(
-        uvicorn.Config(
-            make_app(truth),
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            date_header=False,
-            timeout_keep_alive=75,
-            timeout_graceful_shutdown=GRACE_S,
-        )
-    )
+    server = Server(configure(make_app(truth)))
 
     def stop() -> None:
         structlog.get_logger().info("stopping")

@@ -11,7 +11,8 @@ A window of W seconds ends where all live sidecars of the question have reported
 the last seconds, of which nothing is known yet, would only dilute it. It begins W earlier, or when the oldest series
 of the question was first seen if that is later: twenty seconds after traffic began, the rate over one minute is
 the rate of those twenty seconds, as an operator who watches a roll-out expects; a workload that goes silent, and
-one that resumes, are averaged over the whole window, as in Prometheus. A slot that the window cuts counts by its share.
+one that resumes, are averaged over the whole window, as in Prometheus. A slot that the window cuts
+counts by its share.
 """
 
 from array import array
@@ -111,15 +112,19 @@ class Series:
             values = self._columns[column] = array(_WIDER[values.typecode], values)
         values[index] = min(total, 2**64 - 1)
 
-    def add_to(self, totals: list[float], span: Span) -> None:
-        """Add each column's count within the span to `totals` (COLUMNS_COUNT long)."""
+    def add_to(self, totals: list[float], span: Span, until_s: float) -> None:
+        """Add each column's count within the span to `totals` (COLUMNS_COUNT long).
+
+        `until_s` is until when its sidecar has reported: the newest slot may be known in part only.
+        """
+        known = Span(self.born_s, until_s)
         first, last = int(span.start_s // SLOT_S), int(span.end_s // SLOT_S)
         oldest = self.newest - SLOTS_COUNT + 1
         low, high = max(first, oldest), min(last, self.newest)
         if low > high:
             return
-        head = _share(low, span)
-        tail = _share(high, span)
+        head = _share(low, span, known)
+        tail = _share(high, span, known)
         for number, values in self._columns.items():
             total = float(_ring_sum(values, low, high))
             total -= (1.0 - head) * values[low % SLOTS_COUNT]
@@ -132,10 +137,12 @@ class Series:
         return sum(column.itemsize * SLOTS_COUNT for column in self._columns.values())
 
 
-def _share(slot: int, span: Span) -> float:
-    """Which part of the slot lies within the span, 0.0 to 1.0."""
-    low, high = slot * SLOT_S, (slot + 1) * SLOT_S
-    return max(0.0, min(high, span.end_s) - max(low, span.start_s)) / SLOT_S
+def _share(slot: int, span: Span, known: Span) -> float:
+    """Which part of what is known of the slot lies within the span, 0.0 to 1.0."""
+    low_s, high_s = max(slot * SLOT_S, known.start_s), min((slot + 1) * SLOT_S, known.end_s)
+    if high_s <= low_s:
+        return 1.0  # an instant: it was counted somewhere in here
+    return max(0.0, min(high_s, span.end_s) - max(low_s, span.start_s)) / (high_s - low_s)
 
 
 def _ring_sum(values: "array[int]", first: int, last: int) -> int:
@@ -198,7 +205,7 @@ def total(samples: Sequence[Sample], window_s: float, now_s: float) -> Total:
     span = window(samples, window_s, now_s)
     counts = [0.0] * COLUMNS_COUNT
     for sample in samples:
-        sample.series.add_to(counts, span)
+        sample.series.add_to(counts, span, sample.reported_until_s)
     live = [
         sample.series.open_now
         for sample in samples
