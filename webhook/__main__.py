@@ -5,6 +5,7 @@ Exit codes: 0 stopped by SIGTERM or SIGINT; 1 it cannot run here; 2 the environm
 
 import asyncio
 import os
+import socket
 import sys
 import time
 from datetime import UTC, datetime
@@ -71,8 +72,6 @@ async def _serve(settings: Settings, serving: Serving) -> int:
         Thread(target=run, args=(stopping,), name=name, daemon=True).start()
     config = uvicorn.Config(
         make_app(parts),
-        host=serving.host,
-        port=serving.port,
         http="httptools",
         ws="none",
         lifespan="off",
@@ -87,8 +86,19 @@ async def _serve(settings: Settings, serving: Serving) -> int:
     )
     server = DrainingServer(config, stopping, serving.drain_delay_s)
     structlog.get_logger().info("start", version=VERSION, port=serving.port, names=list(served_names))
-    await server.serve()
+    await server.serve(sockets=[listen(serving.host, serving.port)])
     return 0 if stopping.is_set() else 1
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Open the listening socket.
+
+    Raises:
+        OSError: the port is taken, or the address is not this machine's.
+    """
+    is_dual = not host and socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if is_dual or ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=1024, dualstack_ipv6=is_dual)
 
 
 def serving_names(settings: Settings, serving: Serving) -> tuple[str, ...]:

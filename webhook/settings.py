@@ -83,8 +83,8 @@ class Settings:
 class Serving:
     """How the webhook itself runs."""
 
-    host: str = "::"
-    """Address to listen on; `::` takes IPv4 too."""
+    host: str = ""
+    """Address to listen on; empty: every address, of both families where the kernel has both."""
     port: int = ports.WEBHOOK_PORT
     log_level: str = "info"
     kubeconfig: str = ""
