@@ -1,6 +1,7 @@
 """`python -m lab NAME LISTENER TELL`: the daemon's process. Edge. `tulle lab up` starts it; nobody else needs to.
 
-LISTENER is the open socket on the host's loopback, TELL the writing end of a pipe that hears "ready" or what went wrong.
+LISTENER is the open socket on the host's loopback, TELL the writing end of a pipe that hears "ready" or what went
+wrong.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """The lab's one process: registry, API server, controllers and node, wired. Waits.
 
-It lives in the node's network namespace and in a mount namespace of its own, so that whatever it makes goes with it. Only
-the socket on the host's loopback, which the launcher opened, reaches out of it.
+It lives in the node's network namespace and in a mount namespace of its own, so that whatever it makes goes with it.
+Only the socket on the host's loopback, which the launcher opened, reaches out of it.
 """
 
 import asyncio
@@ -98,7 +98,7 @@ def utc_now() -> datetime:
 
 async def _announce(node: Node, server: uvicorn.Server, tell: Callable[[str], None]) -> None:
     await node.ready.wait()
-    while not server.started:
+    while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
         await asyncio.sleep(0.01)
     tell("ready")
     log.info("ready")

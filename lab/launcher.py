@@ -1,8 +1,8 @@
 """Starts, stops and looks at labs: what `tulle lab` does. Edge.
 
-`up` opens the listener on the host's loopback, makes the node's network namespace, and starts the daemon in it. `down` ends
-the daemon, with which containers, mounts and links go, and removes the namespace's name and the folder. Both first clear
-away what a crashed run of that very lab left.
+`up` opens the listener on the host's loopback, makes the node's network namespace, and starts the daemon in it.
+`down` ends the daemon, with which containers, mounts and links go, and removes the namespace's name and the folder.
+Both first clear away what a crashed run of that very lab left.
 """
 
 import errno
@@ -94,7 +94,9 @@ def _check_machine() -> None:
     kinds = {"net": "network", "mnt": "mount", "pid": "process id", "uts": "UTS", "ipc": "IPC"}
     missing = [word for kind, word in kinds.items() if not os.path.exists(f"/proc/self/ns/{kind}")]
     if missing:
-        raise LabError(f"this kernel has no {', '.join(missing)} namespaces, which a lab is made of: use another kernel")
+        raise LabError(
+            f"this kernel has no {', '.join(missing)} namespaces, which a lab is made of: use another kernel"
+        )
     with open("/proc/filesystems", encoding="ascii") as file:
         if "overlay" not in file.read() and subprocess.run(["modprobe", "overlay"], capture_output=True).returncode:
             raise LabError("this kernel has no overlay file system, which containers' roots are made of")
@@ -200,7 +202,7 @@ def _end(running: Running) -> None:
             if state.start_ticks(running.pid) != running.start_ticks:
                 return
             time.sleep(0.02)
-    raise LabError(f"the lab's daemon (process {running.pid}) does not end, not even by SIGKILL: look at `ps {running.pid}`")
+    raise LabError(f"the daemon (process {running.pid}) does not end, even by SIGKILL")
 
 
 def _clear(paths: Paths) -> None:

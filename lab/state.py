@@ -1,7 +1,7 @@
 """A lab's folder and what tells that it runs. Edge.
 
-/run/tulle-lab/NAME holds `daemon` (process id and start time: a number alone may be somebody else's later), `kubeconfig`,
-`log`, and `pods`, over which the daemon mounts a file system of its own.
+/run/tulle-lab/NAME holds `daemon` (process id and start time: a number alone may be somebody else's later),
+`kubeconfig`, `log`, and `pods`, over which the daemon mounts a file system of its own.
 """
 
 import os

@@ -12,7 +12,7 @@ import msgspec
 from lab.api import errors, negotiation, request, selectors, subresources, table, watching
 from lab.api.call import Answer, Call, Orders, address, body_of, options_of, served, shown
 from lab.api.negotiation import encode
-from lab.api.registry import Registry
+from lab.api.registry import APPLY, Registry
 from lab.api.request import Asked
 from lab.api.resources import Resource
 
@@ -132,6 +132,9 @@ class Handlers:
         options, asked = options_of(call), call.asked
         media = negotiation.media_type(call.headers.get("content-type", ""))
         body = negotiation.decode(call.body, media)
+        if media == APPLY and not call.query.get("fieldManager"):
+            why = errors.cause("fieldManager", "Required value: is required for apply patch", "FieldValueRequired")
+            raise errors.invalid("PatchOptions", "meta.k8s.io", "", [why])
         before = self._registry.store.get(row.key, asked.namespace, asked.name)
         made = await self._registry.patch(
             row.key, asked.namespace, asked.name, body, media, user=call.user, options=options

@@ -7,12 +7,16 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lab.api.identity import User
+from lab.api.ownership import APPLY, UPDATE, Owner
 from lab.api.resources import Resource
 
 if TYPE_CHECKING:
     from lab.api.registry import Registry
 
 Object = dict[str, Any]
+
+LAB_MANAGER = "tulle-lab"
+"""The field manager of the lab's own controllers and node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,21 @@ class Options:
     validation: str = "Ignore"
     force: bool = False
     warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One write on its way: by whom, how, to which subresource ("" = the object itself)."""
+
+    user: User
+    options: Options
+    subresource: str = ""
+    is_apply: bool = False
+
+    @property
+    def owner(self) -> Owner:
+        """Under whom the fields of this write are recorded."""
+        return Owner(self.options.manager or LAB_MANAGER, APPLY if self.is_apply else UPDATE, self.subresource)
 
 
 class Admitted(Protocol):

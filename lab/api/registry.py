@@ -10,13 +10,13 @@ from __future__ import annotations
 import random
 import uuid
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
-from lab.api import defaults, errors, selectors, strategic, strategy, validation
+from lab.api import defaults, errors, ownership, selectors, ssa, strategic, strategy, validation
 from lab.api.custom_kinds import CustomKinds
 from lab.api.identity import SYSTEM, User
-from lab.api.options import Admission, Completion, Options, timestamp, utc_now
+from lab.api.options import Admission, Completion, Options, Write, timestamp, utc_now
 from lab.api.patch import clone, json_patch, merge
 from lab.api.resources import Catalog, Resource
 from lab.api.store import Object, Store, Watch
@@ -101,21 +101,25 @@ class Registry:
         """Keep a new object. Raises ApiError AlreadyExists, Invalid, Forbidden (namespace going), BadRequest."""
         row = self.catalog.keyed(resource)
         options = options or Options(dry_run=dry_run)
+        new = strategy.shaped(row, obj, namespace)
+        if not new["metadata"].get("name"):
+            new["metadata"]["name"] = self._generated(row, new["metadata"])
+        validation.conform(row, new, options.validation, options.warnings)
+        return await self._create(row, new, Write(user, options))
+
+    async def _create(self, row: Resource, new: Object, write: Write) -> Object:
         if row.is_refused:
             raise errors.not_implemented(f"{row.kind} objects")
-        new = self._shaped(row, obj, namespace)
-        self._check_namespace(row, new["metadata"].get("namespace", ""))
-        validation.conform(row, new, options.validation, options.warnings)
-        strategy.begin(row, new)
-        new = await self._admit("CREATE", row, "", None, new, user, options)
         metadata = new["metadata"]
-        if self.store.get(row.key, metadata.get("namespace", ""), metadata["name"]) is not None:
-            raise errors.already_exists(row.plural, row.group, metadata["name"])
+        self._check_namespace(row, metadata.get("namespace", ""))
+        strategy.begin(row, new)
         metadata["uid"] = str(uuid.UUID(int=self._entropy.getrandbits(128), version=4))
         metadata["creationTimestamp"] = timestamp(self.now())
-        if self.completion is not None:
-            new = self.completion(self, row, None, new)
-        return self._keep(row, None, new, "", user, options)
+        new = await self._admit("CREATE", row, None, new, write)
+        self._check_namespace(row, metadata.get("namespace", ""))
+        if self.store.get(row.key, metadata.get("namespace", ""), metadata["name"]) is not None:
+            raise errors.already_exists(row.plural, row.group, metadata["name"])
+        return self._keep(row, None, new, write)
 
     async def update(
         self, resource: str, obj: Object, *, subresource: str = "", user: User = SYSTEM, options: Options | None = None
@@ -124,9 +128,8 @@ class Registry:
         row = self.catalog.keyed(resource)
         metadata = obj.get("metadata") or {}
         namespace, name = metadata.get("namespace", ""), metadata.get("name", "")
-        return await self._change(
-            row, namespace, name, lambda _old: clone(obj), subresource, user, options or Options()
-        )
+        write = Write(user, options or Options(), subresource)
+        return await self._change(row, namespace, name, lambda _old: clone(obj), write)
 
     async def patch(
         self,
@@ -140,10 +143,15 @@ class Registry:
         user: User = SYSTEM,
         options: Options | None = None,
     ) -> Object:
-        """Change an object by a patch of the given media type. Raises ApiError as update does, UnsupportedMediaType."""
+        """Change an object by a patch of the given media type; an apply patch may create it.
+
+        Raises ApiError as update does, UnsupportedMediaType, and Conflict when an apply would take others' fields.
+        """
         row = self.catalog.keyed(resource)
-        compute = self._patcher(row, body, content_type)
-        return await self._change(row, namespace or "", name, compute, subresource, user, options or Options())
+        write = Write(user, options or Options(), subresource, is_apply=content_type == APPLY)
+        if write.is_apply:
+            return await self._apply(row, namespace or "", name, body, write)
+        return await self._change(row, namespace or "", name, self._patcher(row, body, content_type), write)
 
     def _patcher(self, row: Resource, body: Any, content_type: str) -> Compute:
         if content_type == MERGE:
@@ -154,57 +162,55 @@ class Registry:
             return lambda old: strategic.apply(clone(old), body, row.api_version, row.kind)
         raise errors.unsupported_media_type(f"the body of the request was in an unknown format: {content_type}")
 
-    async def _change(
-        self, row: Resource, namespace: str, name: str, compute: Compute, subresource: str, user: User, options: Options
-    ) -> Object:
+    async def _apply(self, row: Resource, namespace: str, name: str, body: Any, write: Write) -> Object:
+        config = ssa.configuration(row, body, namespace, name, write.subresource)
+        validation.conform(row, config, write.options.validation, write.options.warnings)
+        known, owner, moment = validation.schema_of(row), write.owner, timestamp(self.now())
+        if self.store.get(row.key, namespace, name) is None and not write.subresource:
+            return await self._create(row, ssa.fresh(config, owner, known, moment), write)
+
+        def compute(live: Object) -> Object:
+            return ssa.apply(row, live, config, owner, known, force=write.options.force, moment=moment)
+
+        return await self._change(row, namespace, name, compute, write)
+
+    async def _change(self, row: Resource, namespace: str, name: str, compute: Compute, write: Write) -> Object:
         if row.is_refused:
             raise errors.not_implemented(f"{row.kind} objects")
         for _attempt in range(ATTEMPTS_COUNT):
             old = self._existing(row, namespace, name)
             new = compute(old)
-            self._check_update(row, old, new)
-            validation.conform(row, new, options.validation, options.warnings)
-            strategy.carry_over(row, old, new, subresource)
-            new = await self._admit("UPDATE", row, subresource, old, new, user, options)
+            strategy.check_update(row, old, new)
+            validation.conform(row, new, write.options.validation, write.options.warnings)
+            strategy.carry_over(row, old, new, write.subresource)
+            new = await self._admit("UPDATE", row, old, new, write)
             if self.store.get(row.key, namespace if row.namespaced else "", name) is old:
-                if self.completion is not None and not subresource:
-                    new = self.completion(self, row, old, new)
-                return self._keep(row, old, new, subresource, user, options)
+                return self._keep(row, old, new, write)
         raise errors.conflict(row.plural, row.group, name)
 
-    def _check_update(self, row: Resource, old: Object, new: Object) -> None:
-        new["apiVersion"], new["kind"] = row.api_version, row.kind
-        metadata = new.setdefault("metadata", {})
-        name = old["metadata"]["name"]
-        if metadata.get("resourceVersion", old["metadata"]["resourceVersion"]) not in (
-            "",
-            old["metadata"]["resourceVersion"],
-        ):
-            raise errors.conflict(row.plural, row.group, name)
-        if metadata.get("uid", old["metadata"]["uid"]) != old["metadata"]["uid"]:
-            raise errors.conflict(row.plural, row.group, name, _other_uid(metadata["uid"], old))
-
-    def _keep(
-        self, row: Resource, old: Object | None, new: Object, subresource: str, user: User, options: Options
-    ) -> Object:
-        self._fill_in(row, new)
+    def _keep(self, row: Resource, old: Object | None, new: Object, write: Write) -> Object:
+        if row.key == "customresourcedefinitions":
+            self._customs.establish(new)
+        if self.completion is not None and not write.subresource:
+            new = self.completion(self, row, old, new)
         validation.validate(row, old, new)
         strategy.bump_generation(row, old, new)
+        if not write.is_apply:
+            ownership.note_update(write.owner, old, new, validation.schema_of(row), timestamp(self.now()))
         if old is not None:
             new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
-            if new == old:
+            if ownership.same_but_times(old, new):
                 return old
-        if options.dry_run:
+        if write.options.dry_run:
             return new
         if old is not None and strategy.is_releasable(row, new):
             return self._remove(row, new)
+        return self._put(row, new)
+
+    def _put(self, row: Resource, new: Object) -> Object:
         kept = self.store.put(row.key, new)
         self._customs.kept(row, kept)
         return kept
-
-    def _fill_in(self, row: Resource, new: Object) -> None:
-        if row.key == "customresourcedefinitions":
-            self._customs.establish(new)
 
     def _remove(self, row: Resource, last: Object) -> Object:
         removed = self.store.remove(row.key, last)
@@ -226,70 +232,26 @@ class Registry:
     ) -> Object:
         """Delete, or mark as dying what has finalizers or a running Pod. Returns a Status or the marked object."""
         row = self.catalog.keyed(resource)
-        options = options or Options()
+        write = Write(user, options or Options())
         for _attempt in range(ATTEMPTS_COUNT):
             old = self._existing(row, namespace or "", name)
-            if uid is not None and uid != old["metadata"]["uid"]:
-                raise errors.conflict(row.plural, row.group, name, _other_uid(uid, old))
-            if resource_version is not None and resource_version != old["metadata"]["resourceVersion"]:
-                raise errors.conflict(row.plural, row.group, name)
-            if self.admission is not None:
-                await self._admit("DELETE", row, "", old, None, user, options)
-            if self.store.get(row.key, namespace if row.namespaced and namespace else "", name) is old:
-                return self._delete(row, old, grace_s, propagation, options)
+            strategy.check_preconditions(row, old, uid, resource_version)
+            await self._admit("DELETE", row, old, None, write)
+            if self.store.get(row.key, old["metadata"].get("namespace", ""), name) is old:
+                dying = strategy.dying(row, old, grace_s, propagation, self.now())
+                return self._delete(row, old, dying, dry_run=write.options.dry_run)
         raise errors.conflict(row.plural, row.group, name)
 
-    def _delete(self, row: Resource, old: Object, grace_s: int | None, propagation: str, options: Options) -> Object:
-        new: Object = clone(old)
-        metadata = new["metadata"]
-        extra = {"Foreground": "foregroundDeletion", "Orphan": "orphan"}.get(propagation)
-        if extra and extra not in metadata.get("finalizers", []):
-            metadata["finalizers"] = [*metadata.get("finalizers", []), extra]
-        wait_s = strategy.grace_of(row, old, grace_s)
-        if "deletionTimestamp" not in metadata or wait_s < int(metadata.get("deletionGracePeriodSeconds") or 0):
-            metadata["deletionTimestamp"] = timestamp(self.now() + timedelta(seconds=wait_s))
-            metadata["deletionGracePeriodSeconds"] = wait_s
-        if row.key == "namespaces":
-            new["status"] = {**(new.get("status") or {}), "phase": "Terminating"}
-        strategy.bump_generation(row, old, new)
-        if strategy.is_releasable(row, new):
-            if not options.dry_run:
-                self._remove(row, old)
-            return _deleted(row, old)
-        if options.dry_run or new == old:
-            return new
-        kept = self.store.put(row.key, new)
-        self._customs.kept(row, kept)
-        return kept
+    def _delete(self, row: Resource, old: Object, dying: Object, *, dry_run: bool) -> Object:
+        if strategy.is_releasable(row, dying):
+            last = dying if dry_run else self._remove(row, dying)
+            return last if row.returns_deleted else strategy.success(row, old)
+        if dry_run or dying == old:
+            return dying
+        kept = self._put(row, dying)
+        return self.store.get(row.key, kept["metadata"].get("namespace", ""), kept["metadata"]["name"]) or kept
 
     # The steps of a write.
-
-    def _shaped(self, row: Resource, obj: Object, namespace: str | None) -> Object:
-        new: Object = {**clone(obj), "apiVersion": row.api_version, "kind": row.kind}
-        metadata = new.setdefault("metadata", {})
-        if row.namespaced:
-            place = metadata.get("namespace") or namespace or "default"
-            if namespace and place != namespace:
-                raise errors.bad_request(
-                    f"the namespace of the provided object, {place}, does not match that of the request, {namespace}"
-                )
-            metadata["namespace"] = place
-        else:
-            metadata.pop("namespace", None)
-        if not metadata.get("name") and metadata.get("generateName"):
-            metadata["name"] = self._generated(row, metadata)
-        if not metadata.get("name"):
-            raise errors.invalid(
-                row.kind,
-                row.group,
-                "",
-                [
-                    errors.cause(
-                        "metadata.name", "Required value: name or generateName is required", "FieldValueRequired"
-                    )
-                ],
-            )
-        return new
 
     def _generated(self, row: Resource, metadata: Object) -> str:
         for _attempt in range(ATTEMPTS_COUNT):
@@ -306,48 +268,27 @@ class Registry:
         if home is None:
             raise errors.not_found("namespaces", "", namespace)
         if "deletionTimestamp" in home["metadata"]:
-            why = f"unable to create new content in namespace {namespace} because it is being terminated"
-            refusal = errors.forbidden(why, row.plural, row.group)
-            refusal.details = {"causes": [errors.cause("metadata.namespace", why, "NamespaceTerminating")]}
-            raise refusal
+            raise strategy.terminating(row, namespace)
 
     async def _admit(
-        self,
-        operation: str,
-        row: Resource,
-        subresource: str,
-        old: Object | None,
-        new: Object | None,
-        user: User,
-        options: Options,
+        self, operation: str, row: Resource, old: Object | None, new: Object | None, write: Write
     ) -> Object:
         if new is not None:
             defaults.fill(row, new)
         if self.admission is None:
             return new or {}
-        subject = new or old or {}
+        subject, options = new or old or {}, write.options
         home = self.store.get("namespaces", "", subject["metadata"].get("namespace", ""))
         result = await self.admission.admit(
-            operation, row, subresource, old, new, namespace_object=home, user=user, dry_run=options.dry_run
+            operation, row, write.subresource, old, new, namespace_object=home, user=write.user, dry_run=options.dry_run
         )
         options.warnings.extend(result.warnings)
-        if new is None or result.object is None:
+        if new is None or result.object is None or result.object is new:
             return new or {}
         changed: Object = clone(result.object)
         validation.conform(row, changed, "Ignore", options.warnings)
         defaults.fill(row, changed)
         return changed
-
-
-def _other_uid(uid: str, old: Object) -> str:
-    return f"Precondition failed: UID in precondition: {uid}, UID in object meta: {old['metadata']['uid']}"
-
-
-def _deleted(row: Resource, old: Object) -> Object:
-    details = {"name": old["metadata"]["name"], "kind": row.plural, "uid": old["metadata"]["uid"]}
-    if row.group:
-        details["group"] = row.group
-    return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
 
 
 async def bootstrap(registry: Registry) -> None:

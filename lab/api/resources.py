@@ -14,15 +14,15 @@ from lab.api import errors
 
 # group version plural kind scope(n|c) short-names categories flags
 # Flags: s = has a status subresource, g = keeps metadata.generation, r = refused (listed, always empty, every write
-# says so), v = a view: the same objects as another row.
+# says so), v = a view of another row's objects, o = a deletion answers with the object, not with a Status.
 BUILTIN = """
 -                            v1 namespaces                      Namespace                    c ns       -   s
 -                            v1 nodes                           Node                         c no       -   s
--                            v1 pods                            Pod                          n po       all s
--                            v1 services                        Service                      n svc      all s
+-                            v1 pods                            Pod                          n po       all so
+-                            v1 services                        Service                      n svc      all so
 -                            v1 configmaps                      ConfigMap                    n cm       -   -
 -                            v1 secrets                         Secret                       n -        -   -
--                            v1 serviceaccounts                 ServiceAccount               n sa       -   -
+-                            v1 serviceaccounts                 ServiceAccount               n sa       -   o
 -                            v1 events                          Event                        n ev       -   -
 apps                         v1 deployments                     Deployment                   n deploy   all sg
 apps                         v1 replicasets                     ReplicaSet                   n rs       all sg
@@ -83,6 +83,7 @@ class Resource:
     has_status: bool = False
     has_generation: bool = False
     is_refused: bool = False
+    returns_deleted: bool = False
     is_view: bool = False
     is_custom: bool = False
     list_kind: str = ""
@@ -129,6 +130,7 @@ def _builtin(line: str) -> Resource:
         has_status="s" in flags,
         has_generation="g" in flags,
         is_refused="r" in flags,
+        returns_deleted="o" in flags,
         is_view="v" in flags,
         list_kind=f"{kind}List",
     )

@@ -6,8 +6,11 @@ Pending; a Namespace carries the finalizer `kubernetes`. Functions change the fr
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any
 
+from lab.api import errors
+from lab.api.options import timestamp
 from lab.api.patch import clone
 from lab.api.resources import Resource
 
@@ -34,6 +37,28 @@ DROPPED_ON_CREATE = (
 # A node registers itself with its status; every other kind starts with none.
 KEEPS_STATUS_ON_CREATE = ("nodes", "customresourcedefinitions")
 NAMESPACE_FINALIZER = "kubernetes"
+
+
+def shaped(row: Resource, obj: Object, namespace: str | None) -> Object:
+    """A fresh object for a create: its kind, and its namespace, that of the request or `default`.
+
+    Raises ApiError BadRequest when object and request name different namespaces, Invalid when nothing names the object.
+    """
+    new: Object = {**clone(obj), "apiVersion": row.api_version, "kind": row.kind}
+    metadata = new.setdefault("metadata", {})
+    if row.namespaced:
+        place = metadata.get("namespace") or namespace or "default"
+        if namespace and place != namespace:
+            raise errors.bad_request(
+                f"the namespace of the provided object, {place}, does not match that of the request, {namespace}"
+            )
+        metadata["namespace"] = place
+    else:
+        metadata.pop("namespace", None)
+    if not metadata.get("name") and not metadata.get("generateName"):
+        why = "Required value: name or generateName is required"
+        raise errors.invalid(row.kind, row.group, "", [errors.cause("metadata.name", why, "FieldValueRequired")])
+    return new
 
 
 def begin(row: Resource, new: Object) -> None:
@@ -146,3 +171,53 @@ def _resources(container: Object) -> tuple[dict[str, str], dict[str, str]]:
         return {key: str(item) for key, item in (resources.get(side) or {}).items() if key in ("cpu", "memory")}
 
     return of("requests"), of("limits")
+
+
+def check_update(row: Resource, old: Object, new: Object) -> None:
+    """Raise ApiError Conflict when the client wrote about another state, or another object of the same name."""
+    new["apiVersion"], new["kind"] = row.api_version, row.kind
+    metadata = new.setdefault("metadata", {})
+    check_preconditions(row, old, metadata.get("uid") or None, metadata.get("resourceVersion") or None)
+
+
+def check_preconditions(row: Resource, old: Object, uid: str | None, version: str | None) -> None:
+    """Raise ApiError Conflict unless the object has this uid and resourceVersion; None means any."""
+    kept = old["metadata"]
+    if uid is not None and uid != kept["uid"]:
+        why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {kept['uid']}"
+        raise errors.conflict(row.plural, row.group, kept["name"], why)
+    if version is not None and version != kept["resourceVersion"]:
+        raise errors.conflict(row.plural, row.group, kept["name"])
+
+
+def dying(row: Resource, old: Object, grace_s: int | None, propagation: str, now: datetime) -> Object:
+    """The object as a deletion leaves it: marked, with the finalizer that the propagation asks for."""
+    new: Object = clone(old)
+    metadata = new["metadata"]
+    extra = {"Foreground": "foregroundDeletion", "Orphan": "orphan"}.get(propagation)
+    if extra and extra not in metadata.get("finalizers", []):
+        metadata["finalizers"] = [*metadata.get("finalizers", []), extra]
+    wait_s = grace_of(row, old, grace_s)
+    if "deletionTimestamp" not in metadata or wait_s < int(metadata.get("deletionGracePeriodSeconds") or 0):
+        metadata["deletionTimestamp"] = timestamp(now + timedelta(seconds=wait_s))
+        metadata["deletionGracePeriodSeconds"] = wait_s
+    if row.key == "namespaces":
+        new["status"] = {**(new.get("status") or {}), "phase": "Terminating"}
+    bump_generation(row, old, new)
+    return new
+
+
+def success(row: Resource, old: Object) -> Object:
+    """The Status that answers a finished deletion."""
+    details = {"name": old["metadata"]["name"], "kind": row.plural, "uid": old["metadata"]["uid"]}
+    if row.group:
+        details["group"] = row.group
+    return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
+
+
+def terminating(row: Resource, namespace: str) -> errors.ApiError:
+    """The refusal of anything new in a namespace that is going."""
+    why = f"unable to create new content in namespace {namespace} because it is being terminated"
+    refusal = errors.forbidden(why, row.plural, row.group)
+    refusal.details = {"causes": [errors.cause("metadata.namespace", why, "NamespaceTerminating")]}
+    return refusal

@@ -29,8 +29,9 @@ LABEL_1035_KINDS = ("services",)
 FREE_KINDS = ("roles", "clusterroles", "rolebindings", "clusterrolebindings")
 
 
-def _schema_of(row: Resource) -> schema.Schema | None:
-    return row.schema if row.is_custom else schema.of_kind(row.api_version, row.kind)
+def schema_of(row: Resource) -> schema.Schema:
+    """The schema of a kind; an empty one, which knows nothing, where there is none."""
+    return (row.schema if row.is_custom else schema.of_kind(row.api_version, row.kind)) or {}
 
 
 def conform(row: Resource, new: Object, mode: str, warnings: list[str]) -> None:
@@ -38,8 +39,8 @@ def conform(row: Resource, new: Object, mode: str, warnings: list[str]) -> None:
 
     Raises ApiError BadRequest (Invalid for the types of custom kinds).
     """
-    wanted = _schema_of(row)
-    if wanted is None:
+    wanted = schema_of(row)
+    if not wanted:
         return
     found = schema.check(new, wanted)
     if found.wrong_types:
@@ -62,8 +63,8 @@ def conform(row: Resource, new: Object, mode: str, warnings: list[str]) -> None:
 def validate(row: Resource, old: Object | None, new: Object) -> None:
     """Judge. Raises ApiError Invalid with all causes."""
     causes = list(_metadata(row, new))
-    wanted = _schema_of(row)
-    if wanted is not None:
+    wanted = schema_of(row)
+    if wanted:
         found = schema.check(new, wanted)
         causes += [*found.missing, *found.bad_values]
     if not causes:

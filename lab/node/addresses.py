@@ -34,7 +34,7 @@ class NoAddressLeft(Exception):
 
 @dataclass
 class AddressPool:
-    """Hands out addresses in turn; one given back is the last to be handed out again, as old clients may still know it."""
+    """Hands out addresses in turn; one given back is the last to come again, as old clients may still know it."""
 
     _taken: set[int] = field(default_factory=set)
     _last: int = _FIRST_POD - 1

@@ -29,6 +29,7 @@ from .pod import PodWorker, Surface
 from .probes import Prober
 from .runtime import Runtime, StartError
 from .volumes import Mint
+from .watching import follow
 
 log = structlog.get_logger("lab.node")
 _REFRESH_S = 30.0
@@ -42,7 +43,7 @@ class Settings:
     folder: str
     host: Host
     version: str
-    backoff: Backoff = Backoff(base_s=1.0, max_s=300.0)
+    backoff: Backoff = field(default_factory=lambda: Backoff(base_s=1.0, max_s=300.0))
 
 
 @dataclass(eq=False)
@@ -117,22 +118,24 @@ class Node:
 
     async def _watch_pods(self, tasks: asyncio.TaskGroup) -> None:
         await self._names.applied.wait()
-        watch = self.registry.watch("pods")
-        try:
-            async for event in watch:
-                metadata = event.object["metadata"]
-                try:
-                    stored = self.registry.get("pods", metadata["namespace"], metadata["name"])
-                except ApiError:
-                    stored = None
-                if stored is not None and stored["metadata"]["uid"] == metadata["uid"]:
-                    await self._on_pod(stored, tasks)
-                elif metadata["uid"] in self._workers:
-                    self._workers[metadata["uid"]].on_removed()
-        finally:
-            watch.close()
+        async for seen in follow(self.registry, "pods"):
+            for pod in [seen] if seen is not None else [worker.stored for worker in self._workers.values()]:
+                stored = self._stored(pod)
+                if stored is not None:
+                    self._on_pod(stored, tasks)
+                elif pod["metadata"]["uid"] in self._workers:
+                    self._workers[pod["metadata"]["uid"]].on_removed()
 
-    async def _on_pod(self, pod: Object, tasks: asyncio.TaskGroup) -> None:
+    def _stored(self, pod: Object) -> Object | None:
+        """The pod as it is now; None when it is gone, or another one has its name."""
+        metadata = pod["metadata"]
+        try:
+            found = self.registry.get("pods", metadata["namespace"], metadata["name"])
+        except ApiError:
+            return None
+        return found if found["metadata"]["uid"] == metadata["uid"] else None
+
+    def _on_pod(self, pod: Object, tasks: asyncio.TaskGroup) -> None:
         uid, where = pod["metadata"]["uid"], pod["spec"].get("nodeName")
         if uid in self._workers:
             self._workers[uid].on_stored(pod)
@@ -176,15 +179,10 @@ class Node:
     # Renewal.
 
     async def _watch_sources(self, resource: str) -> None:
-        watch = self.registry.watch(resource)
-        try:
-            async for event in watch:
-                namespace = event.object["metadata"]["namespace"]
-                for worker in list(self._workers.values()):
-                    if worker.stored["metadata"]["namespace"] == namespace:
-                        worker.refresh()
-        finally:
-            watch.close()
+        async for changed in follow(self.registry, resource):
+            for worker in list(self._workers.values()):
+                if changed is None or worker.stored["metadata"]["namespace"] == changed["metadata"]["namespace"]:
+                    worker.refresh()
 
     async def _refresh(self) -> None:
         while True:
@@ -254,8 +252,8 @@ class Node:
 
     async def execute(
         self, namespace: str, pod: str, container: str, command: list[str], *, stdin: bool, tty: bool
-    ) -> commands.Command:
-        """Start a command in a running container."""
+    ) -> commands.Command | commands.NoCommand:
+        """Start a command in a running container; one that cannot run says so on its stderr, and ends with 126."""
         found = self._container(namespace, pod, container)
         if found.process is None or found.launched is None:
             raise ApiError(400, "BadRequest", f"container {container} of pod {pod} is not running")
@@ -264,7 +262,7 @@ class Node:
                 self._surface.runtime, found.process, found.launched, command, stdin=stdin, tty=tty
             )
         except StartError as error:
-            raise ApiError(500, "InternalError", f"the command cannot run: {error}") from error
+            return commands.NoCommand(str(error), tty)
 
     async def connect(self, namespace: str, pod: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A TCP connection to localhost:port inside of the pod, IPv4 first."""

@@ -14,6 +14,7 @@ from .runtime import Process, Runtime, StartError
 
 _KEPT_BYTES = 10 << 10  # of a hook's or probe's output; the rest is read and dropped
 _STREAM_BYTES = 1 << 20
+_CANNOT_RUN = 126  # a shell's exit code for it
 
 
 def joining(launch: Launch, argv: list[str], terminal: bool = False) -> Launch:
@@ -27,7 +28,7 @@ async def run(
 ) -> tuple[int, str]:
     """Run a command to its end: (exit code, output). It is killed after `timeout_s`, which raises TimeoutError."""
     if not argv:
-        return 126, "exec: no command"
+        return _CANNOT_RUN, "exec: no command"
     read, write = os.pipe2(os.O_CLOEXEC)
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
     process: Process | None = None
@@ -37,7 +38,7 @@ async def run(
             process = await runtime.enter(container, joining(launch, argv), **files)
         except StartError as error:
             os.close(read)
-            return 126, str(error)
+            return _CANNOT_RUN, str(error)
         finally:
             os.close(write)
             os.close(null)
@@ -103,6 +104,29 @@ class Command:
 
     def kill(self) -> None:
         self.runtime.signal(self.process, signal.SIGKILL)
+
+
+class NoCommand:
+    """The stand-in for a command that could not be started: it says why, and ends as a shell's would."""
+
+    stdin: asyncio.StreamWriter | None = None
+
+    def __init__(self, why: str, tty: bool) -> None:
+        said, nothing = asyncio.StreamReader(), asyncio.StreamReader()
+        said.feed_data(f"{why}\n".encode())
+        for reader in (said, nothing):
+            reader.feed_eof()
+        self.stdout: asyncio.StreamReader | None = said if tty else nothing
+        self.stderr: asyncio.StreamReader | None = None if tty else said
+
+    def resize(self, width: int, height: int) -> None:
+        pass
+
+    async def wait(self) -> int:
+        return _CANNOT_RUN
+
+    def kill(self) -> None:
+        pass
 
 
 async def start(

@@ -1,7 +1,7 @@
 """One container's life: configure, start, hooks, probes, end, back-off, again. Waits.
 
-A container is supervised by one task (`supervise`) and stopped by another (`stop`). What is known of it is `view`, a value
-that is replaced, never changed; `on_change` is called after each replacement.
+A container is supervised by one task (`supervise`) and stopped by another (`stop`). What is known of it is `view`, a
+value that is replaced, never changed; `on_change` is called after each replacement.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from . import commands, probes
 from .endpoints import Object
@@ -33,9 +33,10 @@ _FORGIVEN_AFTER_S = 600.0  # a run of this length starts the back-off anew
 class Surroundings(Protocol):
     """What a container needs of its pod."""
 
-    runtime: Runtime
-    prober: Prober
-
+    @property
+    def runtime(self) -> Runtime: ...
+    @property
+    def prober(self) -> Prober: ...
     @property
     def pod(self) -> Object: ...
     @property
@@ -48,7 +49,7 @@ class Surroundings(Protocol):
     def path(self, *parts: str) -> str: ...
     async def tell(self, kind: Literal["Normal", "Warning"], reason: str, message: str) -> None: ...
     def deadline(self) -> float: ...
-    def deadline_moved(self) -> Awaitable[object]: ...
+    async def deadline_moved(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -191,6 +192,8 @@ class Container:
 
     async def _attend(self, process: Process) -> None:
         """Events, the postStart hook, then the probes for as long as the process runs."""
+        image = f'"{self.view.image}" is recorded, not pulled: the lab runs programs of this machine'
+        await self.around.tell("Normal", "Pulled", f"Container image {image}")
         await self.around.tell("Normal", "Created", f"Created container: {self.name}")
         await self.around.tell("Normal", "Started", f"Started container {self.name}")
         hook = (self.spec.get("lifecycle") or {}).get("postStart")
@@ -286,7 +289,8 @@ class Container:
                 await asyncio.wait([process.ended])
                 return
             moved = asyncio.ensure_future(self.around.deadline_moved())
-            await asyncio.wait([process.ended, moved], timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            either: list[asyncio.Future[Any]] = [process.ended, moved]
+            await asyncio.wait(either, timeout=left, return_when=asyncio.FIRST_COMPLETED)
             if moved.done():
                 end = min(end, self.around.deadline())
             moved.cancel()

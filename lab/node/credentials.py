@@ -15,7 +15,7 @@ def credentials(pod: Object, container: Object) -> Credentials:
     gid = _first(ours, theirs, "runAsGroup", 0)
     if uid == 0 and _first(ours, theirs, "runAsNonRoot", False):
         raise ConfigurationFault(
-            f"container {container['name']} has runAsNonRoot, and would run as root: set runAsUser to another user than 0"
+            f"container {container['name']} has runAsNonRoot, and would run as root: set runAsUser to another than 0"
         )
     groups = {gid, *(theirs.get("supplementalGroups") or [])}
     if theirs.get("fsGroup") is not None:

@@ -1,7 +1,7 @@
 """Services and their endpoints as the node's proxy and its DNS see them: Kubernetes objects in, records out. Pure.
 
-Sources: EndpointSlice v1 (conditions: ready absent means true), KEP-1669 (serving and terminating endpoints when no ready
-one is left).
+Sources: EndpointSlice v1 (conditions: ready absent means true), KEP-1669 (serving and terminating endpoints when no
+ready one is left).
 """
 
 from collections.abc import Iterable

@@ -1,7 +1,7 @@
 """A container's environment variables from its spec, the way a kubelet computes them. Pure.
 
-Order: service variables, then envFrom, then env; a later one wins, and $(NAME) sees what came before it ($$ is a plain $).
-Sources: Kubernetes API reference (EnvVar, EnvFromSource, EnvVarSource), "Service environment variables".
+Order: service variables, then envFrom, then env; a later one wins, and $(NAME) sees what came before it ($$ is a
+plain $). Sources: Kubernetes API reference (EnvVar, EnvFromSource, EnvVarSource), "Service environment variables".
 """
 
 import base64
@@ -18,7 +18,7 @@ _KEYED = re.compile(r"metadata\.(labels|annotations)\['([^']+)'\]")
 
 
 class ConfigurationFault(Exception):
-    """The container cannot be configured yet, or at all: the text names what is missing (CreateContainerConfigError)."""
+    """The container cannot be configured yet, or at all; the text names what is missing."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """From a container's spec to the process that the spawner starts. Pure.
 
-What runs is `command` and `args`; the PATH of a container that sets none begins with the folder of the Python environment
-that the lab runs in, so that its programs are found.
+What runs is `command` and `args`; the PATH of a container that sets none begins with the folder of the Python
+environment that the lab runs in, so that its programs are found.
 """
 
 from collections.abc import Callable

@@ -1,8 +1,9 @@
-"""A container's output: pipes in, a bounded file out, and readers that may follow it. Waits (on the event loop's readiness).
+"""A container's output: pipes in, a bounded file out, and readers that may follow it. Waits (on the event loop's
+readiness).
 
-Each line is kept with its moment and its stream ("2026-01-31T12:00:00.000000Z stdout F text", the form of CRI logs; P marks
-a piece of a line that is longer than LINE_BYTES). A file that passes HALF_BYTES becomes the one old file, so a container
-keeps at most twice that.
+Each line is kept with its moment and its stream ("2026-01-31T12:00:00.000000Z stdout F text", the form of CRI logs; P
+marks a piece of a line that is longer than LINE_BYTES). A file that passes HALF_BYTES becomes the one old file, so a
+container keeps at most twice that.
 """
 
 import asyncio

@@ -13,6 +13,7 @@ from lab.api.registry import Registry
 from .addresses import API_V4, API_V6, DNS_V4, DNS_V6
 from .endpoints import Service, collect
 from .services import ruleset
+from .watching import follow
 from .zone import Zone, build
 
 log = structlog.get_logger("lab.node")
@@ -39,13 +40,8 @@ class Names:
             tasks.create_task(self._apply_changes(), name="names")
 
     async def _watch(self, resource: str) -> None:
-        while True:
-            watch = self.registry.watch(resource)
-            try:
-                async for _ in watch:
-                    self._dirty.set()
-            finally:
-                watch.close()
+        async for _ in follow(self.registry, resource):
+            self._dirty.set()
 
     async def _apply_changes(self) -> None:
         self._dirty.set()

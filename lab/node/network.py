@@ -115,8 +115,8 @@ def set_up_node() -> None:
             ip.addr("add", index=1, address=address, prefixlen=32)
         for address in (NODE_V6, API_V6, DNS_V6):
             ip.addr("add", index=1, address=address, prefixlen=128, flags=_IFA_F_NODAD)
-        # An address that no pod has is refused at once. One of a service needs a route for the node's own connections to
-        # come as far as the rules, which give it a pod's address or refuse it.
+        # An address that no pod has is refused at once. One of a service needs a route for the node's own connections
+        # to come as far as the rules, which give it a pod's address or refuse it.
         for pods in (POD_NETWORK_V4, POD_NETWORK_V6):
             ip.route("add", dst=str(pods), type="unreachable")
         ip.route("add", dst=str(SERVICE_NETWORK_V4), oif=1, prefsrc=NODE_V4, scope=_SCOPE_LINK)
@@ -124,7 +124,7 @@ def set_up_node() -> None:
 
 
 def add_pod(node: int, addresses: PodAddresses) -> int:
-    """A pod's namespace with its link to the `node` namespace (an open file); returns its open file, which the caller owns."""
+    """A pod's namespace with its link to the `node` namespace (an open file); the caller owns the file returned."""
     pod = new_namespace()
     try:
         with inside(pod):

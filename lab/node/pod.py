@@ -1,15 +1,15 @@
 """A pod's life, as a kubelet leads it: network, volumes, init containers, sidecars, main containers, the end. Waits.
 
-One task lives (`_live`), another waits for the deletion; whatever happens, the stored pod is what counts: the agent hands in
-each new version of it. Sources: "Pod Lifecycle", "Sidecar Containers" (KEP-753), "Termination of Pods".
+One task lives (`_live`), another waits for the deletion; whatever happens, the stored pod is what counts: the agent
+hands in each new version of it. Sources: "Pod Lifecycle", "Sidecar Containers" (KEP-753), "Termination of Pods".
 """
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Any, Literal
 
 import structlog
 
@@ -54,10 +54,6 @@ class Surface:
     sources: Callable[[str], Sources]
 
 
-class _Over(Protocol):
-    def __call__(self, code: int) -> bool: ...
-
-
 class _Failed(Exception):
     """The pod is over, and failed."""
 
@@ -82,7 +78,7 @@ class PodWorker:
     _moved: asyncio.Event = field(default_factory=asyncio.Event)
     _end_s: float = float("inf")
     _gone: bool = False
-    _over: PodView = PodView()
+    _over: PodView = field(default_factory=PodView)
     _started_at: datetime = field(init=False)
 
     def __post_init__(self) -> None:
@@ -126,8 +122,8 @@ class PodWorker:
     def deadline(self) -> float:
         return self._end_s
 
-    def deadline_moved(self) -> Awaitable[object]:
-        return self._moved.wait()
+    async def deadline_moved(self) -> None:
+        await self._moved.wait()
 
     async def tell(self, kind: Literal["Normal", "Warning"], reason: str, message: str) -> None:
         record = self.shared.recorder.normal if kind == "Normal" else self.shared.recorder.warning
@@ -201,7 +197,7 @@ class PodWorker:
             await self._abandon([reporting, living, dying])
         await self._remove()
 
-    async def _abandon(self, tasks: list["asyncio.Task[object]"]) -> None:  # type: ignore[type-arg]
+    async def _abandon(self, tasks: list["asyncio.Task[Any]"]) -> None:
         for task in (*tasks, *self._tasks.values()):
             task.cancel()
         await asyncio.gather(*tasks, *self._tasks.values(), return_exceptions=True)
@@ -286,8 +282,9 @@ class PodWorker:
                 self._supervise(container, lambda code: True)
                 await container.ready_to_go_on.wait()
                 continue
-            code = await self._supervise(container, lambda code: code != 0 and not never)
-            if code:
+            task = self._supervise(container, lambda code: code != 0 and not never)
+            await asyncio.wait([task])  # not the task itself: what ends this wait must not end the container unasked
+            if task.result():
                 raise _Failed
 
     async def _main(self) -> list[int]:
@@ -301,7 +298,9 @@ class PodWorker:
         for container in self.main:
             self._supervise(container, runs_again.get(policy, lambda code: True))
             await container.tried.wait()
-        return list(await asyncio.gather(*(self._tasks[container.name] for container in self.main)))
+        tasks = [self._tasks[container.name] for container in self.main]
+        await asyncio.wait(tasks)
+        return [task.result() for task in tasks]
 
     def _supervise(self, container: Container, runs_again: Callable[[int], bool]) -> "asyncio.Task[int]":
         task = asyncio.create_task(container.supervise(runs_again), name=f"container {container.name}")

@@ -1,7 +1,7 @@
 """Probes as a kubelet makes them: from the node, to the pod's address, with its defaults and thresholds. Waits.
 
-Sources: Kubernetes documentation, "Configure Liveness, Readiness and Startup Probes"; API reference (Probe). An HTTP answer
-from 200 to 399 is success; a redirect is followed only on the same host; a certificate is not verified.
+Sources: Kubernetes documentation, "Configure Liveness, Readiness and Startup Probes"; API reference (Probe). An HTTP
+answer from 200 to 399 is success; a redirect is followed only on the same host; a certificate is not verified.
 """
 
 import asyncio

@@ -62,7 +62,7 @@ class Runtime:
         self._spawner.wait()
 
     async def run(self, launch: Launch, *, netns: int, stdin: int, stdout: int, stderr: int) -> Process:
-        """Start a container's program in the network namespace of the open file `netns`; StartError when it cannot run."""
+        """Start a container's program in the network namespace of the open file `netns`. StartError."""
         return await self._start("run", 0, launch, [stdin, stdout, stderr], netns)
 
     async def enter(self, container: Process, launch: Launch, *, stdin: int, stdout: int, stderr: int) -> Process:

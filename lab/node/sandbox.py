@@ -1,10 +1,12 @@
 """The inside of a container, made by the process that becomes it: mounts, root, credentials. Edge.
 
-Runs in the spawner's forked children only, single-threaded, and imports nothing but the standard library and `launch`.
+Runs in the spawner's forked children only, single-threaded, and imports nothing but the standard library and
+`launch`.
 
-A container's root is an overlay file system: the host's files below, a file system in memory above. So it sees the host's
-programs and can damage none. Devices cannot be opened through it (nodev), /proc/sys and /sys are read-only, /run, /tmp
-and /dev are its own. Sources: overlayfs.rst of the kernel, mount_namespaces(7), OCI runtime specification (default mounts).
+A container's root is an overlay file system: the host's files below, a file system in memory above. So it sees the
+host's programs and can damage none. Devices cannot be opened through it (nodev), /proc/sys and /sys are read-only,
+/run, /tmp and /dev are its own. Sources: overlayfs.rst of the kernel, mount_namespaces(7), OCI runtime specification
+(default mounts).
 """
 
 import fcntl
@@ -188,7 +190,7 @@ def become(launch: Launch) -> None:
     try:
         os.chdir(launch.folder)
     except OSError as error:
-        raise OSError(error.errno, f"workingDir {launch.folder}: {os.strerror(error.errno)}") from error
+        raise OSError(error.errno, f"workingDir {launch.folder}: {error.strerror}") from error
     for number in range(1, signal.NSIG):
         if number not in (signal.SIGKILL, signal.SIGSTOP) and 0 < number < 32:
             signal.signal(number, signal.SIG_DFL)
@@ -233,7 +235,7 @@ def _execute(launch: Launch) -> None:
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
-            denied = OSError(error.errno, f'exec "{path}": {os.strerror(error.errno)}')
+            denied = OSError(error.errno, f'exec "{path}": {error.strerror}')
     if denied is not None:
         raise denied
     where = "no such file" if "/" in program else "not found in $PATH"

@@ -2,9 +2,9 @@
 
 Each family has a table in the node namespace. A verdict map finds the service port, its chain picks an endpoint: by
 chance, or by a hash of the client's address where the service asks for session affinity (a client then stays with its
-endpoint for as long as the endpoints stay the same). What is still addressed to a service after that has no endpoint and
-is refused at once, as kube-proxy does. A pod that reaches itself through its service would see its own address as the
-sender: that one case is given the node's.
+endpoint for as long as the endpoints stay the same). What is still addressed to a service after that has no endpoint
+and is refused at once, as kube-proxy does. A pod that reaches itself through its service would see its own address as
+the sender: that one case is given the node's.
 
 Sources: nft(8); kube-proxy's observable behaviour (KEP-3866 describes it for nftables).
 """

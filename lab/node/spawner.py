@@ -1,11 +1,12 @@
 """The process that starts containers: a small single-threaded parent, so that forking is cheap and safe. Edge.
 
-`python -m lab.node.spawner FD`: requests and reports travel over the packet socket FD (see `launch`), files ride along by
-SCM_RIGHTS. It dies with the daemon, and its children with it (PR_SET_PDEATHSIG): no container outlives its lab.
+`python -m lab.node.spawner FD`: requests and reports travel over the packet socket FD (see `launch`), files ride
+along by SCM_RIGHTS. It dies with the daemon, and its children with it (PR_SET_PDEATHSIG): no container outlives its
+lab.
 
-A container is two processes: the first of its process id namespace, which passes signals on, reaps orphans and ends with
-the program's code (as `docker --init` does, so that a program with no handler for SIGTERM still ends on SIGTERM), and the
-program. When the first one ends the kernel ends all the others.
+A container is two processes: the first of its process id namespace, which passes signals on, reaps orphans and ends
+with the program's code (as `docker --init` does, so that a program with no handler for SIGTERM still ends on
+SIGTERM), and the program. When the first one ends the kernel ends all the others.
 """
 
 import gc

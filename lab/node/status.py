@@ -1,6 +1,7 @@
 """A pod's status from what is known of its containers. Pure.
 
-Sources: Kubernetes API reference (PodStatus, ContainerStatus), "Pod Lifecycle" (phases and conditions), KEP-753 (sidecars).
+Sources: Kubernetes API reference (PodStatus, ContainerStatus), "Pod Lifecycle" (phases and conditions), KEP-753
+(sidecars).
 """
 
 import hashlib

@@ -1,8 +1,8 @@
 """Volumes as folders on disk, changed atomically. Edge.
 
-A volume of files has them in a folder named by time, a link `..data` to it that is swapped by one rename, and a link for
-each file: a reader sees all of the old files or all of the new ones, and a watcher of `..data` sees one change. It is the
-layout that programs in Kubernetes know. Group ownership follows a pod's fsGroup as a kubelet applies it.
+A volume of files has them in a folder named by time, a link `..data` to it that is swapped by one rename, and a link
+for each file: a reader sees all of the old files or all of the new ones, and a watcher of `..data` sees one change.
+It is the layout that programs in Kubernetes know. Group ownership follows a pod's fsGroup as a kubelet applies it.
 """
 
 import os
@@ -91,7 +91,7 @@ def make_empty(folder: str, *, size_bytes: int | None, in_memory: bool, group: i
 
 
 def sub_path(volume: str, path: str) -> str:
-    """The host path of a volumeMount's subPath, made as a folder where it is not there; ValueError when it leads outside."""
+    """The host path of a volumeMount's subPath, made if it is not there; ValueError when it leads outside."""
     target = os.path.realpath(os.path.join(volume, path))
     if target != os.path.realpath(volume) and not target.startswith(os.path.realpath(volume) + "/"):
         raise ValueError(f"subPath {path!r} leads out of its volume")

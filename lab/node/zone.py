@@ -1,8 +1,8 @@
 """The zone cluster.local, made from services and endpoints, and answers from it. Pure (dnslib only packs and parses).
 
-Sources: Kubernetes DNS-Based Service Discovery, version 1.1.0 (the specification in kubernetes/dns); RFC 1035; RFC 2782
-(SRV); RFC 2308 (a negative answer carries the zone's SOA). Names outside of the zone do not exist here: a lab has no way
-out, and NXDOMAIN ends a client's search at once where REFUSED would make it try again.
+Sources: Kubernetes DNS-Based Service Discovery, version 1.1.0 (the specification in kubernetes/dns); RFC 1035; RFC
+2782 (SRV); RFC 2308 (a negative answer carries the zone's SOA). Names outside of the zone do not exist here: a lab
+has no way out, and NXDOMAIN ends a client's search at once where REFUSED would make it try again.
 """
 
 import ipaddress
