@@ -1,8 +1,8 @@
 """Which fields a value has, as paths; and their FieldsV1 form. Pure.
 
 A path is a tuple of steps as FieldsV1 writes them: `f:NAME` a member, `k:{"name":"c"}` a list item by its keys and
-`v:"x"` an item of a set. Leaves are scalars, empty objects and whatever the schema calls atomic; items of keyed lists and sets are
-paths of their own beside the fields in them.
+`v:"x"` an item of a set. Leaves are scalars, empty objects and whatever the schema calls atomic; items of keyed lists
+and sets are paths of their own beside the fields in them.
 
 Source: the structured merge and diff rules behind server-side apply (list-type, list-map-keys, map-type).
 """
