@@ -187,7 +187,7 @@ def _insert(pod: Json, field: str, added: list[Json], at_front: bool) -> list[Js
 def _warnings(pod: Json, options: Options, settings: Settings) -> list[str]:
     found: list[str] = []
     pod_user = ((pod.get("spec") or {}).get("securityContext") or {}).get("runAsUser")
-    reserved = {ports.INBOUND_PORT, ports.OUTBOUND_PORT, ports.CONTROL_PORT, ports.ADMIN_PORT}
+    reserved = (ports.INBOUND_PORT, ports.OUTBOUND_PORT, ports.CONTROL_PORT, ports.ADMIN_PORT)
     for container in [*pods.entries(pod, "initContainers"), *pods.entries(pod, "containers")]:
         name = container.get("name", "")
         user = (container.get("securityContext") or {}).get("runAsUser", pod_user)
@@ -196,9 +196,12 @@ def _warnings(pod: Json, options: Options, settings: Settings) -> list[str]:
                 f"container {name} runs as user {user}, the sidecar's: its connections bypass the mesh; "
                 f"give one of them another user ({names.PROXY_UID})"
             )
-        taken = {port.get("containerPort") for port in container.get("ports") or ()} & reserved
-        if taken:
-            found.append(f"container {name} listens on {min(taken)}, a port of the sidecar; one of them cannot start")
+        listened = [port.get("containerPort") for port in container.get("ports") or ()]
+        found += [
+            f"container {name} listens on {number}, a port of the sidecar; one of them cannot start"
+            for number in reserved
+            if number in listened
+        ]
     if not settings.native_sidecar and _belongs_to_job(pod):
         found.append("this server is older than Kubernetes 1.29: the sidecar keeps the Job's pod from completing")
     return found

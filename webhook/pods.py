@@ -28,22 +28,23 @@ OTHER_MESHES = {
 """Container names that others' injectors give, and whose they are."""
 
 
-def check_shape(pod: Json) -> None:
+def check_shape(pod: object) -> None:
     """Raise Refused where the parts that injection reads are not what Kubernetes says they are."""
-    metadata = _mapping(pod.get("metadata"), "metadata")
+    whole = _mapping(pod, "the pod")
+    metadata = _mapping(whole.get("metadata"), "metadata")
     for field in ("annotations", "labels"):
-        texts = _mapping(metadata.get(field), f"metadata.{field}")
-        for name, value in texts.items():
-            if not isinstance(value, str):
-                raise Refused(f"metadata.{field}[{name}] is no text; write it in quotes")
-    spec = _mapping(pod.get("spec"), "spec")
-    for field in ("containers", "initContainers", "volumes"):
-        entries = spec.get(field)
-        if not isinstance(entries, list | None) or not all(isinstance(entry, dict) for entry in entries or ()):
-            raise Refused(f"spec.{field} is no list of objects")
-    if not spec.get("containers"):
+        _texts(metadata.get(field), f"metadata.{field}")
+    _list(metadata.get("ownerReferences"), "metadata.ownerReferences")
+    spec = _mapping(whole.get("spec"), "spec")
+    if not _list(spec.get("containers"), "spec.containers"):
         raise Refused("spec.containers is empty; a pod needs a container")
-    _mapping(spec.get("securityContext"), "spec.securityContext")
+    _list(spec.get("volumes"), "spec.volumes")
+    for field in ("os", "nodeSelector", "securityContext"):
+        _mapping(spec.get(field), f"spec.{field}")
+    for field in ("initContainers", "containers"):
+        for number, container in enumerate(_list(spec.get(field), f"spec.{field}")):
+            _mapping(container.get("securityContext"), f"spec.{field}[{number}].securityContext")
+            _list(container.get("ports"), f"spec.{field}[{number}].ports")
 
 
 def texts(owner: Mapping[str, Any], field: str) -> dict[str, str]:
@@ -86,3 +87,17 @@ def _mapping(value: object, path: str) -> Json:
     if not isinstance(value, dict):
         raise Refused(f"{path} is no object")
     return value
+
+
+def _list(value: object, path: str) -> list[Json]:
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
+        raise Refused(f"{path} is no list of objects")
+    return value
+
+
+def _texts(value: object, path: str) -> None:
+    for name, text in _mapping(value, path).items():
+        if not isinstance(text, str):
+            raise Refused(f"{path}[{name}] is no text; write it in quotes")
