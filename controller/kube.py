@@ -112,10 +112,11 @@ def connect(environment_kubeconfig: str | None) -> Api:
             config.load_kube_config(config_file=environment_kubeconfig, client_configuration=configuration)  # type: ignore[no-untyped-call]
         else:
             config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-    except (config.ConfigException, OSError, ValueError, KeyError, TypeError) as fault:
+    except Exception as fault:  # the client's loader lets through whatever a broken file causes in it
+        words = " ".join(str(fault).split())
         where = f"KUBECONFIG={environment_kubeconfig}" if environment_kubeconfig else "the pod's service account"
         raise ConfigurationFault(
-            f"cannot tell where the API server is from {where}: {fault}. "
+            f"cannot tell where the API server is from {where}: {words}. "
             "Run in a pod with a service account, or set KUBECONFIG to a kubeconfig file."
         ) from None
     return Api(configuration)

@@ -133,10 +133,10 @@ class Watcher:
         with self.api.stream(self.kind.path, query, timeout_s + REQUEST_TIMEOUT_S) as response:
             self._response = response
             try:
-                for line in _lines(response):
+                lines = _lines(response)
+                # Asked before each read: a stop that came before the response was known cannot wake it.
+                while not self._stopping.is_set() and (line := next(lines, b"")):
                     position = self._on_line(line) or position
-                    if self._stopping.is_set():
-                        break
             except FAILURES as fault:
                 # What was read counts: the next watch goes on from here.
                 if not self._stopping.is_set():
