@@ -48,6 +48,12 @@ class ScriptedApi:
             known = name in self.objects[path]
             self._store(path, name, item, "MODIFIED" if known else "ADDED")
 
+    def put_named(self, path: str, item: Json) -> None:
+        """Create or change an object of a collection within a namespace."""
+        with self._lock:
+            name = item["metadata"]["name"]
+            self._store(path, name, item, "MODIFIED" if name in self.objects[path] else "ADDED")
+
     def drop(self, path: str, namespace: str, name: str) -> None:
         with self._lock:
             item = self.objects[path].pop(f"{namespace}/{name}")
