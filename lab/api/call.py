@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from lab.api import errors, negotiation, request, table
+from lab.api import errors, event_views, negotiation, request, table
 from lab.api.identity import User
 from lab.api.options import Options
 from lab.api.request import Asked
@@ -91,7 +91,7 @@ def body_of(row: Resource, call: Call) -> Object:
     if not isinstance(body, dict):
         raise errors.bad_request("the body must be one object")
     check_kind(row, body)
-    return body
+    return event_views.from_view(body) if row.is_view else body
 
 
 def check_kind(row: Resource, body: Object) -> None:
@@ -126,6 +126,8 @@ def served(row: Resource, item: Object) -> Object:
     """A stored object as this row serves it: another version of a custom kind has another apiVersion."""
     if item.get("apiVersion") == row.api_version:
         return item
+    if row.is_view:
+        return event_views.to_view(item)
     return {**item, "apiVersion": row.api_version}
 
 

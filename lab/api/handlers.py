@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from lab.api import errors, negotiation, request, selectors, subresources, table, watching
+from lab.api import errors, event_views, negotiation, request, selectors, subresources, table, watching
 from lab.api.call import Answer, Call, Orders, address, body_of, options_of, served, shown
 from lab.api.negotiation import encode
 from lab.api.registry import APPLY, Registry
@@ -132,6 +132,8 @@ class Handlers:
         options, asked = options_of(call), call.asked
         media = negotiation.media_type(call.headers.get("content-type", ""))
         body = negotiation.decode(call.body, media)
+        if row.is_view and isinstance(body, dict):
+            body = event_views.from_view(body)
         if media == APPLY and not call.query.get("fieldManager"):
             why = errors.cause("fieldManager", "Required value: is required for apply patch", "FieldValueRequired")
             raise errors.invalid("PatchOptions", "meta.k8s.io", "", [why])
