@@ -37,12 +37,16 @@ class Server:
         """Run `work(registry)` where the server runs, and wait for it."""
         return asyncio.run_coroutine_threadsafe(work(self.registry), self.loop).result(10)
 
+    @property
+    def command(self) -> list[str]:
+        """The beginning of every kubectl command line."""
+        return [str(KUBECTL), f"--kubeconfig={self.kubeconfig}", f"--cache-dir={self.kubeconfig.parent / 'cache'}"]
+
     def kubectl(self, *words: str, given: str = "", fails: bool = False) -> str:
         """The output of a kubectl command; of `fails=True` the error output. Checks the exit code."""
-        home = self.kubeconfig.parent
-        command = [str(KUBECTL), f"--kubeconfig={self.kubeconfig}", f"--cache-dir={home / 'cache'}", *words]
+        env = {"HOME": str(self.kubeconfig.parent)}
         done = subprocess.run(
-            command, input=given, capture_output=True, text=True, timeout=30, env={"HOME": str(home)}, check=False
+            [*self.command, *words], input=given, capture_output=True, text=True, timeout=30, env=env, check=False
         )
         assert (done.returncode != 0) is fails, f"{words}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stderr if fails else done.stdout
