@@ -246,7 +246,9 @@ def version(
 def _cluster(context: typer.Context) -> "Cluster":
     from cli.cluster import Cluster
 
-    return Cluster(context.obj.kubeconfig, context.obj.context, context.obj.control_plane)
+    cluster = Cluster(context.obj.kubeconfig, context.obj.context, context.obj.control_plane)
+    context.call_on_close(cluster.close)
+    return cluster
 
 
 def _one_of(output: str, *formats: str) -> str:
@@ -280,7 +282,7 @@ def run(arguments: list[str]) -> int:
     except Exception as error:
         if "--verbose" in arguments:
             raise
-        return _fail(f"a bug in tulle: {type(error).__name__}: {error} (--verbose shows where)", 70)
+        return _fail(f"a bug in tulle: {type(error).__name__}: {str(error)[:200]} (--verbose shows where)", 70)
 
 
 def main() -> None:

@@ -65,6 +65,12 @@ class Cluster:
             trust_env=False,
         )
 
+    def close(self) -> None:
+        """Close the connections; the next request opens new ones."""
+        client = self.__dict__.pop("_client", None)
+        if client is not None:
+            client.close()
+
     @cached_property
     def namespace(self) -> str:
         """The namespace of the kubeconfig's context, as kubectl takes it: `default` when it names none."""

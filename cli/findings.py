@@ -16,6 +16,9 @@ MINIMUM_MINOR = 26
 NATIVE_SIDECAR_MINOR = 29
 """Kubernetes 1.29: native sidecars are on by default; before it, jobs with a sidecar do not finish by themselves."""
 
+MESSAGE_CHARS = 200
+"""Of a container's last words in one finding."""
+
 SHOWN_COUNT = 5
 """Objects named in one finding; more are counted."""
 
@@ -54,7 +57,7 @@ def deployment(found: Object, pods: list[Object]) -> Finding:
     ready = min(status.get("readyReplicas", 0), status.get("updatedReplicas", 0))
     if wanted and ready >= wanted:
         return OK
-    hint = f"kubectl describe pod -n {found['metadata']['namespace']} -l app.kubernetes.io/name={name}"
+    hint = f"kubectl logs -n {found['metadata']['namespace']} deployment/{name}, or kubectl describe pod"
     if not wanted:
         return Finding("error", f"{name} is scaled to 0", f"kubectl scale deployment/{name} --replicas 1")
     troubles = Counter(trouble for pod in pods if (trouble := pod_trouble(pod)))
@@ -71,13 +74,23 @@ def pod_trouble(pod: Object) -> str:
     if conditions.get("PodScheduled", {}).get("status") == "False":
         return f"not scheduled: {conditions['PodScheduled'].get('message', 'no reason given')}"
     for container in [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]:
-        state = container.get("state", {})
-        waiting = state.get("waiting", {})
-        if waiting.get("reason") not in (None, "PodInitializing", "ContainerCreating"):
-            return f"{container['name']}: {waiting['reason']} {waiting.get('message', '')}".strip()
-        if state.get("terminated", {}).get("exitCode"):
-            return f"{container['name']}: exit code {state['terminated']['exitCode']}"
+        trouble = _container_trouble(container)
+        if trouble:
+            return f"{container['name']}: {trouble}"
     return f"{status.get('phase', 'Pending').lower()}, not ready yet"
+
+
+def _container_trouble(status: Object) -> str:
+    waiting, ended = status.get("state", {}).get("waiting", {}), status.get("state", {}).get("terminated", {})
+    last = ended or status.get("lastState", {}).get("terminated", {})
+    code = last.get("exitCode")
+    exit_text = f"exit code {code} {(last.get('message') or '').strip()[:MESSAGE_CHARS]}".strip() if code else ""
+    reason = waiting.get("reason")
+    if reason == "CrashLoopBackOff":
+        return f"{reason}, {exit_text or 'it ends at once'}"
+    if reason not in (None, "PodInitializing", "ContainerCreating"):
+        return f"{reason} {waiting.get('message', '')[:MESSAGE_CHARS]}".strip()
+    return exit_text if ended else ""
 
 
 def finished(pod: Object) -> bool:

@@ -1,7 +1,7 @@
 """The table of `tulle stat`: what is asked, and how the answer is shown. Pure."""
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from cli.errors import CliError
@@ -65,11 +65,6 @@ def has_traffic(answer: StatAnswer) -> bool:
     return any(
         row.rps or row.tcp_open_connections or row.read_bytes_per_s or row.write_bytes_per_s for row in answer.rows
     )
-
-
-def merged(answers: list[StatAnswer]) -> StatAnswer:
-    """One answer of several for the same window."""
-    return replace(answers[0], rows=[row for answer in answers for row in answer.rows])
 
 
 def _cells(row: StatRow, wide: bool) -> list[str]:
