@@ -1,0 +1,227 @@
+"""The wiring: one nursery tree, read from top to bottom. Waits."""
+
+import random
+import secrets
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+import trio
+import trio.lowlevel
+
+from contract import VERSION
+from proxy import config as configuration
+from proxy import render
+from proxy.admin import JSON, METRICS, TEXT, Admin, Answer, Page, process_metrics
+from proxy.config import Config
+from proxy.dial import TrioDoor
+from proxy.drain import drain
+from proxy.listener import Listener, OriginalDestination, kernel_original_destination
+from proxy.meter import Meter
+from proxy.notices import Notices
+from proxy.parts import Parts
+from proxy.pool import Pool
+from proxy.pump import Pump
+from proxy.targets import Targets
+
+SWEEP_S = 0.25
+"""Seconds between two looks at the limits of sessions and pooled connections."""
+
+EXPIRE_S = 10.0
+"""Seconds between two looks for unused targets and series."""
+
+
+class App:
+    """The sidecar: made from its settings, run until SIGTERM."""
+
+    def __init__(
+        self, config: Config, log: Any, original_destination: OriginalDestination = kernel_original_destination
+    ) -> None:
+        self.config = config
+        self._log = log
+        self._original_destination = original_destination
+        self.meter = Meter(config.max_series_count)
+        notices = Notices(self.meter, log, time.monotonic)
+        self.pump = Pump(time.perf_counter, notices.bug)
+        self.pool = Pool(config.pool_idle_count, config.pool_idle_timeout_s)
+        self.outbound = Targets("outbound", self.pump, self.meter, config.max_targets_count, config.discovery_timeout_s)
+        self.inbound = Targets("inbound", self.pump, self.meter, config.max_targets_count, 0.0)
+        self._notices = notices
+        self.is_ready = False
+        self.started = trio.Event()
+        self.stopping = trio.Event()
+        self.cut_count = 0
+
+    async def run(self) -> None:
+        """Serve until `stopping` is set or SIGTERM comes; return when drained."""
+        async with trio.open_nursery() as nursery:
+            door = TrioDoor(nursery, self.pump, self.config)
+            self.parts = Parts(
+                self.config, self.pump, door, self.meter, self.pool, random.random, self._notices.failure
+            )
+            self._gauge(door)
+            nursery.start_soon(self.pump.run)
+            nursery.start_soon(self.pump.run_timers)
+            admin = Admin(self._pages())
+            nursery.start_soon(trio.serve_listeners, admin.serve, await self._admin_listeners())
+            listeners = list(self._listen())
+            self.is_ready = True
+            self.started.set()
+            self._log.info("ready", version=VERSION, outbound=self.config.outbound_port)
+            nursery.start_soon(self._sweep)
+            nursery.start_soon(self._watch_signals)
+            reporter = await self._start_control_plane(nursery)
+            await self.stopping.wait()
+            self.is_ready = False
+            self._log.info("draining")
+            self.cut_count = await drain(self.parts, listeners)
+            await trio.lowlevel.checkpoint()
+            if reporter is not None:
+                with trio.move_on_after(2.0):
+                    await reporter.send()
+            self.pool.close()
+            self._log.info("drained", cut=self.cut_count)
+            nursery.cancel_scope.cancel()
+        self.pump.close()
+
+    def _listen(self) -> Iterator[Listener]:
+        config = self.config
+        for port, targets, hosts in (
+            (config.outbound_port, self.outbound, ("127.0.0.1", "::1")),
+            (config.inbound_port, self.inbound, ("0.0.0.0", "::")),
+        ):
+            for host in hosts:
+                sock = bind(host, port, config.backlog_count)
+                if sock is not None:
+                    yield Listener(self.parts, sock, targets, self._original_destination)
+
+    async def _admin_listeners(self) -> list[trio.SocketListener]:
+        socks = [bind(host, self.config.admin_port, self.config.backlog_count) for host in ("0.0.0.0", "::")]
+        return [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in socks if sock is not None]
+
+    async def _start_control_plane(self, nursery: trio.Nursery) -> Any:
+        if not self.config.controller_url:
+            return None
+        import httpx  # here, because it costs tens of milliseconds: the listeners come first
+
+        from proxy.discovery import Discovery
+        from proxy.report import Reporter
+
+        timeout = httpx.Timeout(None, connect=5.0)
+        client = httpx.AsyncClient(base_url=self.config.controller_url, timeout=timeout, trust_env=False, verify=False)
+        identity = (self.config.pod_namespace, self.config.pod_name)
+        discovery = Discovery(client, identity, self.pump, self.outbound, random.random, self._log)
+        reporter = Reporter(client, identity, secrets.token_hex(8), self.meter, time.monotonic, self._log)
+        self.meter.gauges["discovery_connected"] = (
+            lambda: discovery.statistics()["connected"],
+            "1 while the controller's stream is open.",
+        )
+        self.meter.gauges["discovery_age_seconds"] = (
+            lambda: discovery.statistics()["age_s"],
+            "Seconds since the controller was last heard.",
+        )
+        nursery.start_soon(discovery.run)
+        nursery.start_soon(reporter.run, self.config.report_interval_s, random.random)
+        return reporter
+
+    async def _sweep(self) -> None:
+        expire_s = 0.0
+        while True:
+            await trio.sleep(SWEEP_S)
+            self.pump.enter(self._check)
+            expire_s += SWEEP_S
+            if expire_s >= EXPIRE_S:
+                expire_s = 0.0
+                self.pump.enter(self._expire)
+
+    def _check(self) -> None:
+        now_s = self.pump.now_s
+        self.pool.sweep(now_s)
+        for session in list(self.parts.sessions):
+            session.check(now_s)
+
+    def _expire(self) -> None:
+        now_s = self.pump.now_s
+        for targets in (self.outbound, self.inbound):
+            targets.sweep(now_s, self.config.target_idle_timeout_s)
+        self.meter.expire(now_s, self.config.metrics_idle_timeout_s)
+
+    async def _watch_signals(self) -> None:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async for _ in signals:
+                self.stopping.set()
+
+    def _pages(self) -> dict[str, Page]:
+        return {
+            "/live": lambda: Answer(200, TEXT, ["live\n"]),
+            "/ready": self._ready,
+            "/metrics": lambda: Answer(200, METRICS, render.render(self.meter)),
+            "/config": self._config_page,
+        }
+
+    def _ready(self) -> Answer:
+        return Answer(200, TEXT, ["ready\n"]) if self.is_ready else Answer(503, TEXT, ["draining\n"])
+
+    def _config_page(self) -> Answer:
+        values = {
+            configuration.variable(f): configuration.render(getattr(self.config, f.name))
+            for f in configuration.config_fields()
+        }
+        return Answer(200, JSON, [msgspec.json.format(msgspec.json.encode(values)).decode() + "\n"])
+
+    def _gauge(self, door: TrioDoor) -> None:
+        config, parts = self.config, self.parts
+        gauges = self.meter.gauges
+        gauges.update(process_metrics(time.time()))
+        for name, read, meaning in (
+            ("sessions_open", lambda: len(parts.sessions), "Client connections open."),
+            ("sessions_limit", lambda: config.max_sessions_count, "Client connections allowed."),
+            ("pool_idle_connections", lambda: self.pool.size_count, "Kept-alive server connections."),
+            ("pool_idle_connections_limit_per_endpoint", lambda: config.pool_idle_count, "The same, allowed."),
+            ("dials_in_progress", lambda: door.dialling_count, "Server connections being opened."),
+            ("targets_in_use", lambda: len(self.outbound) + len(self.inbound), "Destinations remembered."),
+            ("targets_limit", lambda: config.max_targets_count, "Destinations allowed, for each direction."),
+            ("buffer_high_bytes", lambda: config.buffer_high_bytes, "Unsent bytes at which reads pause."),
+            ("metrics_series", lambda: len(self.meter.http) + len(self.meter.tcp), "Series remembered."),
+            ("metrics_series_limit", lambda: config.max_series_count, "Series allowed, of each kind."),
+            ("pump_turns_total", lambda: self.pump.turns_count, "Turns of the pump."),
+            ("pump_events_total", lambda: self.pump.events_count, "Events that the pump has served."),
+        ):
+            gauges[name] = (read, meaning)
+
+
+def bind(host: str, port: int, backlog_count: int) -> socket.socket | None:
+    """Listen; None where the machine has no IPv6. Raises OSError when the port is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+    except OSError:
+        if family == socket.AF_INET6:
+            return None
+        raise
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((host, port))
+        sock.listen(backlog_count)
+        sock.setblocking(False)
+    except OSError as error:
+        sock.close()
+        if family == socket.AF_INET6 and error.errno in (97, 99):  # EAFNOSUPPORT, EADDRNOTAVAIL: no IPv6 here
+            return None
+        raise
+    return sock
+
+
+def raise_descriptor_limit() -> None:
+    """Use all the descriptors that the process may have."""
+    import resource
+
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

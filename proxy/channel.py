@@ -1,0 +1,297 @@
+"""A non-blocking socket as a Channel: reads in buffers, writes in one go, holds back the other side. Turn."""
+
+import socket
+from collections.abc import Callable
+from errno import errorcode
+from typing import Final
+
+from proxy.meter import TcpSeries
+from proxy.pump import BROKEN, READ, WRITE, Pump
+
+_GATHER_BYTES: Final = 16384
+"""Up to here pieces are joined before they are sent; above, the kernel gathers them (copying would cost more)."""
+
+_GATHER_COUNT: Final = 64
+"""Pieces handed to the kernel at once; far below IOV_MAX (1024)."""
+
+_RESET: Final = b"\x01\x00\x00\x00\x00\x00\x00\x00"
+"""struct linger {1, 0}: close with RST."""
+
+
+def _deaf(_data: bytes = b"") -> None:
+    """Nobody listens."""
+
+
+class SocketChannel:
+    """Owns a connected socket from construction to `close`. See seams.Channel for the contract."""
+
+    __slots__ = (
+        "_events",
+        "_is_closing",
+        "_is_congested",
+        "_is_eof_written",
+        "_is_registered",
+        "_out",
+        "_paused",
+        "_pump",
+        "_read_bytes",
+        "_recv",
+        "_send",
+        "_source",
+        "active_s",
+        "fd",
+        "has_read_eof",
+        "high_bytes",
+        "is_open",
+        "low_bytes",
+        "on_data",
+        "on_eof",
+        "on_flushed",
+        "on_lost",
+        "queued_bytes",
+        "series",
+        "sock",
+    )
+
+    def __init__(
+        self, pump: Pump, sock: socket.socket, series: TcpSeries, read_bytes: int, high_bytes: int, low_bytes: int
+    ) -> None:
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.series = series
+        self.high_bytes = high_bytes
+        self.low_bytes = low_bytes
+        self.is_open = True
+        self.has_read_eof = False
+        """The peer has ended its direction."""
+        self.queued_bytes = 0
+        self.active_s = pump.now_s
+        self.on_data: Callable[[bytes], None] = _deaf
+        self.on_eof: Callable[[], None] = _deaf
+        self.on_lost: Callable[[str], None] = lambda _errno: None
+        self.on_flushed: Callable[[], None] | None = None
+        self._pump = pump
+        self._recv = sock.recv
+        self._send = sock.send
+        self._read_bytes = read_bytes
+        self._out: list[bytes] = []
+        self._source: SocketChannel | None = None
+        self._paused = 0
+        self._events = READ
+        self._is_congested = False
+        self._is_eof_written = False
+        self._is_closing = False
+        self._is_registered = True
+        series.opened += 1
+        series.open_now += 1
+        pump.register(self.fd, READ, self.on_ready)
+
+    def __repr__(self) -> str:
+        state = "open" if self.is_open else "closed"
+        return f"<SocketChannel fd={self.fd} {state} queued={self.queued_bytes} paused={self._paused}>"
+
+    # events
+
+    def on_ready(self, events: int) -> None:
+        """Take the pump's events."""
+        if events & READ:
+            try:
+                data = self._recv(self._read_bytes)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                self._lose(error)
+                return
+            self.active_s = self._pump.now_s
+            if data:
+                self.series.read_bytes += len(data)
+                self.on_data(data)
+            else:
+                self.end_reading()
+                self.on_eof()
+        if events & WRITE:
+            self.flush()
+        elif events & BROKEN and not events & READ and self.is_open:
+            self._on_broken()
+
+    def end_reading(self) -> None:
+        """Nothing more will come: stop asking for it."""
+        self.has_read_eof = True
+        self._paused |= 4
+        self.want(READ, False)
+
+    def want(self, event: int, wanted: bool) -> None:
+        """Ask the pump for an event, or ask no more."""
+        self._set_events(self._events | event if wanted else self._events & ~event)
+
+    def _on_broken(self) -> None:
+        number = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if number:
+            self._lose(OSError(number, ""))
+        elif self._is_registered:
+            # Both directions have ended and we do not read: epoll would tell again and again.
+            self._pump.unregister(self.fd)
+            self._is_registered = False
+
+    def _lose(self, error: OSError) -> None:
+        name = errorcode.get(error.errno or 0, "UNKNOWN")
+        self._shut(name)
+        self.on_lost(name)
+
+    # writing
+
+    def write(self, data: bytes) -> None:
+        if not self.is_open:
+            return
+        if not self._out:
+            self._pump.mark_dirty(self)
+        self._out.append(data)
+        self.queued_bytes += len(data)
+
+    def write_eof(self) -> None:
+        self._is_eof_written = True
+        self._pump.mark_dirty(self)
+
+    def flush(self) -> None:
+        """Send what is queued, as much as the kernel takes."""
+        out = self._out
+        if out:
+            try:
+                sent = self._send_some(out)
+            except (BlockingIOError, InterruptedError):
+                sent = 0
+            except OSError as error:
+                if self.is_open:
+                    self._lose(error)
+                return
+            if sent == self.queued_bytes:
+                out.clear()
+                self.queued_bytes = 0
+            elif sent:
+                self._forget(sent)
+            self.series.write_bytes += sent
+            self.active_s = self._pump.now_s
+        if self.queued_bytes or self._events & WRITE or self._is_congested:
+            self._balance()
+        if not self.queued_bytes and (self._is_eof_written or self._is_closing or self.on_flushed is not None):
+            self._end_flush()
+
+    def _send_some(self, out: list[bytes]) -> int:
+        if len(out) == 1:
+            return self._send(out[0])
+        if self.queued_bytes <= _GATHER_BYTES:
+            data = b"".join(out)
+            out[:] = (data,)
+            return self._send(data)
+        return self.sock.sendmsg(out[:_GATHER_COUNT])
+
+    def _forget(self, sent: int) -> None:
+        self.queued_bytes -= sent
+        out = self._out
+        done = 0
+        while sent and sent >= len(out[done]):
+            sent -= len(out[done])
+            done += 1
+        del out[:done]
+        if sent:
+            out[0] = out[0][sent:]
+
+    def _balance(self) -> None:
+        """Ask to be told when there is room; hold back the source above the high mark until below the low one."""
+        if self.queued_bytes:
+            self._set_events(self._events | WRITE)
+        else:
+            self._set_events(self._events & ~WRITE)
+        if not self._is_congested:
+            if self.queued_bytes > self.high_bytes:
+                self._is_congested = True
+                if self._source is not None:
+                    self._source.pause(1)
+        elif self.queued_bytes <= self.low_bytes:
+            self._is_congested = False
+            if self._source is not None:
+                self._source.resume(1)
+
+    def _end_flush(self) -> None:
+        if self._is_closing:
+            self._shut("")
+            return
+        if self._is_eof_written:
+            self._is_eof_written = False
+            try:
+                self.sock.shutdown(socket.SHUT_WR)
+            except OSError:
+                pass  # already gone: the read side tells
+        callback, self.on_flushed = self.on_flushed, None
+        if callback is not None:
+            callback()
+
+    # holding back
+
+    def feed_from(self, source: "SocketChannel | None") -> None:
+        old = self._source
+        if old is source:
+            return
+        self._source = source
+        if self._is_congested:
+            if old is not None:
+                old.resume(1)
+            if source is not None:
+                source.pause(1)
+
+    def pause(self, reason: int) -> None:
+        self._paused |= reason
+        if self.is_open and self._events & READ:
+            self._set_events(self._events & ~READ)
+
+    def resume(self, reason: int) -> None:
+        self._paused &= ~reason
+        if not self._paused and self.is_open:
+            if not self._is_registered:
+                self._is_registered = True
+                self._events = READ
+                self._pump.register(self.fd, READ, self.on_ready)
+            else:
+                self._set_events(self._events | READ)
+
+    def _set_events(self, events: int) -> None:
+        if events != self._events and self.is_open:
+            self._events = events
+            if self._is_registered:
+                self._pump.modify(self.fd, events)
+
+    # the end
+
+    def close(self) -> None:
+        """Send what is queued, wait for the kernel to take it, then close."""
+        if not self.is_open:
+            return
+        self.on_data = self.on_eof = _deaf
+        self.on_lost = lambda _errno: None
+        self.on_flushed = None
+        self.feed_from(None)
+        if self.queued_bytes:
+            self._is_closing = True
+            self.pause(2)
+        else:
+            self._shut("")
+
+    def abort(self) -> None:
+        if self.is_open:
+            try:
+                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            except OSError:
+                pass
+            self._shut("")
+
+    def _shut(self, errno: str) -> None:
+        if not self.is_open:
+            return
+        self.feed_from(None)
+        self.is_open = False
+        if self._is_registered:
+            self._pump.unregister(self.fd)
+        self.sock.close()
+        self._out.clear()
+        self.queued_bytes = 0
+        self.series.close(errno)

@@ -1,0 +1,214 @@
+"""Settings of the sidecar: read from the environment, all faults told at once. Pure.
+
+`SETTINGS` is the table: docs/configuration.md is made from it, `/config` shows it, `read` obeys it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Final
+
+from contract import environment
+from contract.ports import ADMIN_PORT, INBOUND_PORT, OPAQUE_PORTS, OUTBOUND_PORT
+from proxy.errors import ConfigFault
+
+
+def _setting(default: Any, meaning: str, unit: str = "", low: float = 0, high: float = 2**31, name: str = "") -> Any:
+    about = {"meaning": meaning, "unit": unit, "low": low, "high": high, "name": name}
+    return field(default=default, metadata=about)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All settings. A field `x_s` is read from `TULLE_PROXY_X_S` unless it says otherwise."""
+
+    # Who this sidecar is.
+    pod_name: str = _setting("", "name of the pod", name=environment.POD_NAME)
+    pod_namespace: str = _setting("default", "namespace of the pod", name=environment.POD_NAMESPACE)
+    pod_ips: tuple[str, ...] = _setting((), "addresses of the pod, comma-separated", name=environment.POD_IPS)
+    controller_url: str = _setting(
+        "", "base URL of the controller; empty: no discovery, no reports", name=environment.CONTROLLER_URL
+    )
+    log_level: str = _setting("warn", "error, warn, info or debug", name=environment.LOG_LEVEL)
+    log_format: str = _setting("json", "json or console")
+    opaque_ports: frozenset[int] = _setting(
+        frozenset(OPAQUE_PORTS), "ports and ranges relayed unparsed", name=environment.OPAQUE_PORTS
+    )
+
+    # Where it listens.
+    outbound_port: int = _setting(OUTBOUND_PORT, "port of captured outbound connections", "", 1, 65535)
+    inbound_port: int = _setting(INBOUND_PORT, "port of captured inbound connections", "", 1, 65535)
+    admin_port: int = _setting(ADMIN_PORT, "port of /live, /ready, /metrics, /config", "", 1, 65535)
+    backlog_count: int = _setting(1024, "accept backlog of each listener", "connections", 1, 65535)
+
+    # Times.
+    connect_timeout_s: float = _setting(1.0, "until a server must have accepted", "seconds", 0.001, 3600)
+    discovery_timeout_s: float = _setting(
+        1.0, "until the controller must have told a new destination; then it passes through", "seconds", 0, 60
+    )
+    detect_dial_delay_s: float = _setting(
+        0.01, "silence of a client after which its server is dialled, in case that speaks first", "seconds", 0, 60
+    )
+    detect_timeout_s: float = _setting(
+        1.0, "silence after first bytes that tell no protocol; then they are opaque", "seconds", 0.001, 60
+    )
+    head_timeout_s: float = _setting(30.0, "until a request's head must be complete", "seconds", 0.01, 3600)
+    request_timeout_s: float = _setting(0.0, "until a response must have begun; 0: no limit", "seconds", 0, 86400)
+    stream_idle_timeout_s: float = _setting(
+        300.0, "silence of both sides within a request or response", "seconds", 0.01, 86400
+    )
+    client_idle_timeout_s: float = _setting(
+        3600.0, "silence of a client's kept-alive connection between requests", "seconds", 0.01, 86400
+    )
+    tunnel_idle_timeout_s: float = _setting(3600.0, "silence of both sides of an opaque relay", "seconds", 0.01, 604800)
+    half_closed_timeout_s: float = _setting(
+        300.0, "silence of an opaque relay after one side has ended", "seconds", 0.01, 86400
+    )
+    pool_idle_timeout_s: float = _setting(3.0, "life of an unused kept-alive server connection", "seconds", 0, 3600)
+    keepalive_s: float = _setting(10.0, "TCP keep-alive: idle time and interval; three probes", "seconds", 1, 3600)
+    user_timeout_s: float = _setting(30.0, "TCP_USER_TIMEOUT: unacknowledged data until a reset", "seconds", 1, 3600)
+    target_idle_timeout_s: float = _setting(600.0, "life of a destination that nobody uses", "seconds", 1, 86400)
+    metrics_idle_timeout_s: float = _setting(600.0, "life of a metric series that does not change", "seconds", 1, 86400)
+    report_interval_s: float = _setting(10.0, "time between two reports to the controller", "seconds", 0.05, 3600)
+    drain_timeout_s: float = _setting(25.0, "after SIGTERM: until what is left is cut", "seconds", 0, 3600)
+    drain_quiet_s: float = _setting(
+        2.0, "after SIGTERM: quiet time with no connection that ends the drain early", "seconds", 0, 3600
+    )
+    drain_idle_s: float = _setting(
+        3.0, "after SIGTERM: until an unused kept-alive client connection is closed", "seconds", 0, 3600
+    )
+
+    # Bounds.
+    max_head_bytes: int = _setting(65536, "largest head of a request or response", "bytes", 1024, 2**20)
+    read_bytes: int = _setting(65536, "largest piece read from a connection at once", "bytes", 4096, 2**20)
+    buffer_high_bytes: int = _setting(131072, "unsent bytes at which the other side's reads pause", "bytes", 1, 2**26)
+    buffer_low_bytes: int = _setting(32768, "unsent bytes at which they go on", "bytes", 0, 2**26)
+    replay_bytes: int = _setting(65536, "largest request kept for a silent second try", "bytes", 0, 2**24)
+    max_sessions_count: int = _setting(10000, "open client connections; more wait in the backlog", "connections", 1)
+    pool_idle_count: int = _setting(256, "kept-alive connections of one endpoint", "connections", 0, 65536)
+    max_targets_count: int = _setting(4096, "destinations in use at once; more pass through", "destinations", 1, 4096)
+    max_series_count: int = _setting(2000, "metric series; more fall into an overflow series", "series", 16, 2000)
+    splice_after_bytes: int = _setting(
+        262144, "bytes in one direction after which an opaque relay is spliced; 0: never", "bytes", 0
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One row of the table of settings."""
+
+    name: str
+    default: str
+    unit: str
+    meaning: str
+
+
+def config_fields() -> tuple[Any, ...]:
+    """Give the fields of Config, in the order of the table."""
+    return fields(Config)
+
+
+def variable(config_field: Any) -> str:
+    """Name the environment variable of a field of Config."""
+    return str(config_field.metadata["name"]) or f"TULLE_PROXY_{config_field.name.upper()}"
+
+
+def render(value: object) -> str:
+    """Write a value as the environment would hold it."""
+    if isinstance(value, frozenset | tuple):
+        return ",".join(str(item) for item in (sorted(value) if isinstance(value, frozenset) else value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+SETTINGS: Final = tuple(
+    Setting(variable(f), render(f.default), f.metadata["unit"], f.metadata["meaning"]) for f in fields(Config)
+)
+
+
+def read(environ: Mapping[str, str]) -> Config:
+    """Read the settings; raise ConfigFault naming every fault. An empty variable counts as absent."""
+    faults: list[str] = []
+    values: dict[str, Any] = {}
+    for f in fields(Config):
+        text = environ.get(variable(f), "")
+        if text:
+            try:
+                values[f.name] = _parse(f.name, text, f)
+            except ValueError as error:
+                faults.append(f"{variable(f)}={text!r}: {error}")
+    if not faults:
+        config = Config(**values)
+        if config.buffer_low_bytes >= config.buffer_high_bytes:
+            faults.append("TULLE_PROXY_BUFFER_LOW_BYTES must be less than TULLE_PROXY_BUFFER_HIGH_BYTES")
+        ports = (config.outbound_port, config.inbound_port, config.admin_port)
+        if len(set(ports)) < 3:
+            faults.append("TULLE_PROXY_OUTBOUND_PORT, _INBOUND_PORT and _ADMIN_PORT must differ")
+    if faults:
+        raise ConfigFault(faults)
+    return config
+
+
+def unknown(environ: Mapping[str, str]) -> list[str]:
+    """List variables that look like settings and are none: worth a warning, but Kubernetes may have made them."""
+    names = {setting.name for setting in SETTINGS}
+    return sorted(name for name in environ if name.startswith("TULLE_PROXY_") and name not in names)
+
+
+def _parse(name: str, text: str, f: Any) -> object:
+    default = f.default
+    if name == "opaque_ports":
+        return parse_ports(text)
+    if name == "pod_ips":
+        return _ips(text)
+    if name == "controller_url":
+        return _url(text)
+    if name == "log_level":
+        return _one_of(text, ("error", "warn", "info", "debug"))
+    if name == "log_format":
+        return _one_of(text, ("json", "console"))
+    if isinstance(default, int | float):
+        return _number(text, f, whole=isinstance(default, int))
+    return text
+
+
+def _number(text: str, f: Any, whole: bool) -> float | int:
+    low, high, unit = f.metadata["low"], f.metadata["high"], f.metadata["unit"]
+    try:
+        value = int(text) if whole else float(text)
+    except ValueError:
+        raise ValueError(f"not {'a whole' if whole else 'a'} number{' of ' + unit if unit else ''}") from None
+    if not low <= value <= high:
+        raise ValueError(f"not between {low:g} and {high:g}{' ' + unit if unit else ''}")
+    return value
+
+
+def parse_ports(text: str) -> frozenset[int]:
+    """Parse `25,3306,5000-5010`; raise ValueError."""
+    ports: set[int] = set()
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
+        first, dash, last = part.partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise ValueError(f"{part!r} is neither a port nor a range such as 5000-5010")
+        low, high = int(first), int(last or first)
+        if not 0 < low <= high < 65536:
+            raise ValueError(f"{part!r} is not within 1 to 65535, lower port first")
+        ports.update(range(low, high + 1))
+    return frozenset(ports)
+
+
+def _ips(text: str) -> tuple[str, ...]:
+    from ipaddress import ip_address
+
+    return tuple(ip_address(part.strip()).compressed for part in text.split(",") if part.strip())
+
+
+def _url(text: str) -> str:
+    scheme, separator, rest = text.partition("://")
+    if scheme != "http" or not separator or not rest.strip("/"):
+        raise ValueError("not a URL such as http://tulle-controller.tulle.svc.cluster.local:8085")
+    return text.rstrip("/")
+
+
+def _one_of(text: str, words: tuple[str, ...]) -> str:
+    if text.lower() not in words:
+        raise ValueError(f"not one of {', '.join(words)}")
+    return text.lower()

@@ -1,0 +1,151 @@
+"""Keeps one stream to the controller open and brings its messages to the targets. Waits.
+
+The stream asks for all targets in use, each with the revision that is held. A new target makes a new stream; the old
+one is closed when the new one has answered, so that no message is missed between. A stream that is silent for three
+heartbeats is dead. When the controller is gone, the last snapshot stays, and streams are tried again with growing,
+jittered pauses.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import trio
+
+from contract.discovery import DISCOVERY_PATH, HEARTBEAT_S, Subscribe, Update
+from proxy.pump import Pump
+from proxy.targets import Targets
+
+if TYPE_CHECKING:
+    import httpx
+
+SILENCE_S: Final = 3 * HEARTBEAT_S
+CONNECT_TIMEOUT_S: Final = 2.0
+BACKOFF_MIN_S: Final = 0.1
+BACKOFF_MAX_S: Final = 10.0
+"""Pauses between tries, doubled each time, with full jitter, so that sidecars do not come back all at once."""
+
+GATHER_S: Final = 0.005
+"""Pause after a new target before it is asked for: a pod that starts wants several at once."""
+
+MAX_LINE_BYTES: Final = 16 * 2**20
+"""Longest message; a destination of 10,000 endpoints takes about 3 MB."""
+
+_DECODER: Final = msgspec.json.Decoder(Update)
+
+
+class Discovery:
+    """Runs until cancelled."""
+
+    def __init__(
+        self,
+        client: "httpx.AsyncClient",
+        identity: tuple[str, str],
+        pump: Pump,
+        targets: Targets,
+        random: Callable[[], float],
+        log: Any,
+    ) -> None:
+        """`identity` is (namespace, pod); `client` has the controller's base URL."""
+        self._client = client
+        self._namespace, self._pod = identity
+        self._pump = pump
+        self._targets = targets
+        self._random = random
+        self._log = log
+        self._wanted = trio.Event()
+        self._failures_count = 0
+        self.updates_count = 0
+        self.updated_s = 0.0
+        """When the controller was last heard (the pump's clock)."""
+        targets.on_wanted = self._on_wanted
+
+    def _on_wanted(self) -> None:
+        self._wanted.set()
+
+    async def run(self) -> None:
+        """Keep a stream open for ever: one task a stream, the next begins when another target is wanted."""
+        async with trio.open_nursery() as nursery:
+            before: trio.CancelScope | None = None
+            while True:
+                self._wanted = trio.Event()
+                wanted = self._targets.wanted()
+                scope = await nursery.start(self._follow, wanted, before)
+                before = scope
+                await self._wanted.wait()
+                await trio.sleep(GATHER_S)
+
+    async def _follow(
+        self,
+        wanted: dict[str, str],
+        before: trio.CancelScope | None,
+        task_status: trio.TaskStatus[trio.CancelScope] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Stream, and again after each failure, until a newer stream has taken over."""
+        with trio.CancelScope() as scope:
+            task_status.started(scope)
+            while True:
+                try:
+                    await self._stream(wanted, before)
+                except Exception as error:  # all that httpx, msgspec and trio can raise: the data path must not care
+                    self._on_failure(error)
+                await trio.sleep(self._pause_s())
+                wanted = self._targets.wanted()
+
+    async def _stream(self, wanted: dict[str, str], before: trio.CancelScope | None) -> None:
+        body = msgspec.json.encode(Subscribe(self._namespace, self._pod, wanted))
+        deadline = trio.current_time() + CONNECT_TIMEOUT_S
+        with trio.fail_at(deadline) as watchdog:
+            async with self._client.stream("POST", DISCOVERY_PATH, content=body) as response:
+                if response.status_code != 200:
+                    raise OSError(f"the controller answered {response.status_code}")
+                self._on_connected()
+                if before is not None:
+                    before.cancel()
+                held = b""
+                watchdog.deadline = trio.current_time() + SILENCE_S
+                async for data in response.aiter_raw():
+                    watchdog.deadline = trio.current_time() + SILENCE_S
+                    held = self._on_bytes(held + data)
+        raise OSError("the controller ended the stream")
+
+    def _on_bytes(self, data: bytes) -> bytes:
+        """Take the whole lines; return the rest."""
+        *lines, rest = data.split(b"\n")
+        if len(rest) > MAX_LINE_BYTES:
+            raise OSError(f"a message is longer than {MAX_LINE_BYTES} bytes")
+        for line in lines:
+            if line:
+                self._on_update(_DECODER.decode(line))
+        return rest
+
+    def _on_update(self, update: Update) -> None:
+        self.updates_count += 1
+        self.updated_s = self._pump.now_s
+        if update.destinations:
+            self._pump.enter(self._apply, update)
+
+    def _apply(self, update: Update) -> None:
+        for fault in self._targets.apply(update.destinations):
+            self._log.warning("discovery told a bad destination", fault=fault)
+
+    def _on_connected(self) -> None:
+        if self._failures_count:
+            self._log.info("discovery is back", failures=self._failures_count)
+        self._failures_count = 0
+        self._targets.is_connected = True
+
+    def _on_failure(self, error: Exception) -> None:
+        if self._targets.is_connected or not self._failures_count:
+            self._log.warning("discovery is away; the last snapshot stays in use", error=repr(error))
+        self._failures_count += 1
+        self._pump.enter(self._targets.disconnect)
+
+    def _pause_s(self) -> float:
+        limit_s = min(BACKOFF_MAX_S, BACKOFF_MIN_S * 2 ** min(self._failures_count, 10))
+        return limit_s * (0.5 + 0.5 * self._random())
+
+    def statistics(self) -> dict[str, float]:
+        """For metrics: whether connected, the age of what is known in seconds."""
+        age_s = float(self._pump.now_s - self.updated_s) if self.updates_count else float("inf")
+        return {"connected": float(self._targets.is_connected), "age_s": age_s}

@@ -1,0 +1,80 @@
+"""Every failure that the sidecar knows, with what it answers. Pure; imports only the standard library.
+
+`REASONS` is the one table of reason words: they are the value of the `x-tulle-error` header, the `error` label of
+`outbound_http_errors_total` and `inbound_http_errors_total`, and the word in the log. docs/errors.md repeats it.
+"""
+
+from typing import Final, NamedTuple
+
+
+class Reason(NamedTuple):
+    """One way to fail."""
+
+    word: str
+    status: int
+    """HTTP status of the answer; 0 where no answer is possible and the connection is closed."""
+    meaning: str
+
+
+REASONS: Final[dict[str, Reason]] = {
+    reason.word: reason
+    for reason in (
+        # The client broke the protocol.
+        Reason("content-length-and-transfer-encoding", 400, "the head has both framings: a smuggling risk"),
+        Reason("bad-content-length", 400, "Content-Length is empty, repeated, too large or no number"),
+        Reason("bad-transfer-encoding", 400, "Transfer-Encoding is not `chunked` at last, or the version is HTTP/1.0"),
+        Reason("bad-chunk", 400, "a chunk's size or end is malformed"),
+        Reason("folded-header", 400, "a header continues on a second line (obs-fold)"),
+        Reason("bare-line-feed", 400, "a line of the head ends without CRLF"),
+        Reason("duplicate-host", 400, "more than one Host header"),
+        Reason("control-character", 400, "a header name or value holds a forbidden character"),
+        Reason("bad-request-line", 400, "the request line is not `METHOD target HTTP/1.x`"),
+        Reason("bad-head", 400, "the head is malformed in another way"),
+        Reason("head-too-large", 431, "the head is larger than TULLE_PROXY_MAX_HEAD_BYTES"),
+        Reason("head-timeout", 408, "the head did not arrive within TULLE_PROXY_HEAD_TIMEOUT_S"),
+        # The server failed, or there is none.
+        Reason("no-endpoints", 503, "the service exists and has no ready endpoint"),
+        Reason("connect-refused", 502, "the server's host refused the connection: nothing listens on the port"),
+        Reason("connect-unreachable", 502, "there is no way to the server's address"),
+        Reason("connect-timeout", 504, "the server did not accept within TULLE_PROXY_CONNECT_TIMEOUT_S"),
+        Reason("server-closed", 502, "the server closed the connection before its response began"),
+        Reason("bad-response", 502, "the server's response is not valid HTTP/1"),
+        Reason("request-timeout", 504, "the response did not begin within TULLE_PROXY_REQUEST_TIMEOUT_S"),
+        Reason("idle-timeout", 504, "neither side moved a byte within TULLE_PROXY_STREAM_IDLE_TIMEOUT_S"),
+        # The sidecar itself.
+        Reason("loop", 508, "the destination is the sidecar's own listener"),
+        Reason("draining", 503, "the sidecar is going away and cuts what outlived TULLE_PROXY_DRAIN_TIMEOUT_S"),
+        Reason("bug", 500, "an unexpected error in the sidecar; the log has the traceback"),
+        # The exchange ended without an answer to give.
+        Reason("client-closed", 0, "the client went away before its request or response was whole"),
+        Reason("response-cut", 0, "the server's response broke off, or went bad, after it had begun"),
+    )
+}
+
+REPICK_REASONS: Final = frozenset({"connect-refused", "connect-unreachable", "connect-timeout"})
+"""Failures after which another endpoint may be tried for any method: no byte has reached a server."""
+
+
+class TulleError(Exception):
+    """Root of all expected failures; anything else is a bug."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason: Final = reason
+        self.detail: Final = detail
+
+
+class WireFault(TulleError):
+    """A peer broke HTTP/1. The reader raises it without knowing who is at fault; the exchange names the side."""
+
+
+class ConnectFault(TulleError):
+    """No connection to a server."""
+
+
+class ConfigFault(Exception):
+    """Bad settings; `faults` names every one of them at once."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("; ".join(faults))
+        self.faults: Final = faults

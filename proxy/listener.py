@@ -1,0 +1,127 @@
+"""Accepts captured connections and finds out where they were going. Turn.
+
+Sources: netfilter's SO_ORIGINAL_DST (linux/netfilter_ipv4.h: option 80 at SOL_IP) and IP6T_SO_ORIGINAL_DST
+(linux/netfilter_ipv6/ip6_tables.h: option 80 at SOL_IPV6); tcp(7): options that an accepted socket inherits.
+"""
+
+import errno
+import socket
+import struct
+from collections.abc import Callable
+from typing import Final
+
+from proxy.config import Config
+from proxy.model import Address, plain_ip
+from proxy.parts import Parts
+from proxy.pump import READ
+from proxy.session import Session
+from proxy.targets import Targets
+
+SO_ORIGINAL_DST: Final = 80
+
+MAX_ACCEPTS_COUNT: Final = 64
+"""Accepts in one event; the rest waits for the next turn."""
+
+ACCEPT_REST_S: Final = 0.1
+"""Rest after accept ran out of descriptors or memory."""
+
+OriginalDestination = Callable[[socket.socket], Address | None]
+"""Where an accepted connection was going before it was redirected; None when it was not redirected."""
+
+
+def kernel_original_destination(sock: socket.socket) -> Address | None:
+    """Ask connection tracking. A connection made directly to the listener has no entry, or names the listener."""
+    own = sock.getsockname()
+    own_address = Address(plain_ip(own[0]), own[1])
+    try:
+        if ":" in own_address.ip:
+            raw = sock.getsockopt(socket.IPPROTO_IPV6, SO_ORIGINAL_DST, 28)
+            found = Address(socket.inet_ntop(socket.AF_INET6, raw[8:24]), struct.unpack_from("!H", raw, 2)[0])
+        else:
+            raw = sock.getsockopt(socket.SOL_IP, SO_ORIGINAL_DST, 16)
+            found = Address(socket.inet_ntoa(raw[4:8]), struct.unpack_from("!H", raw, 2)[0])
+    except OSError:
+        return None
+    return None if found == own_address else found
+
+
+def prepare(sock: socket.socket, config: Config) -> None:
+    """Set what keeps a data-path socket lively; on a listener, for all that it accepts (they inherit it)."""
+    sock.setblocking(False)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, int(config.keepalive_s))
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, int(config.keepalive_s))
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(config.user_timeout_s * 1000))
+
+
+class Listener:
+    """Owns one listening socket."""
+
+    def __init__(
+        self, parts: Parts, sock: socket.socket, targets: Targets, original_destination: OriginalDestination
+    ) -> None:
+        prepare(sock, parts.config)
+        self.sock: Final = sock
+        self._parts = parts
+        self._targets = targets
+        self._original_destination = original_destination
+        self._is_resting = False
+        self._own_port: int = sock.getsockname()[1]
+        parts.pump.register(sock.fileno(), READ, self.on_ready)
+
+    def on_ready(self, _events: int = 0) -> None:  # stop 1
+        """Accept what waits, find its original destination, make a session of it."""
+        for _ in range(MAX_ACCEPTS_COUNT):
+            if len(self._parts.sessions) >= self._parts.config.max_sessions_count:
+                self._parts.meter.count("accept_pauses_total", (("reason", "sessions"),))
+                self._rest()
+                return
+            try:
+                sock, _ = self.sock.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    self._parts.meter.count("accept_pauses_total", (("reason", errno.errorcode[error.errno]),))
+                    self._rest()
+                    return
+                continue  # this one connection is gone again
+            sock.setblocking(False)
+            self._admit(sock)
+
+    def _admit(self, sock: socket.socket) -> None:
+        direction = self._targets.direction
+        address = self._original_destination(sock)
+        if address is None or self._is_loop(address):
+            # Nothing captured this connection: to pass it on would be to call ourselves, for ever.
+            self._parts.notice(direction, "loop", f"a connection made directly to port {self._own_port}")
+            sock.close()
+            return
+        target = self._targets.take(address)
+        channel = self._parts.channel(sock, target.tcp)
+        Session(self._parts, channel, target, self._targets).begin()
+
+    def _is_loop(self, address: Address) -> bool:
+        config = self._parts.config
+        own_ports = (config.outbound_port, config.inbound_port)
+        return address.port in own_ports and (address.ip in config.pod_ips or address.ip in ("127.0.0.1", "::1"))
+
+    def _rest(self) -> None:
+        if not self._is_resting:
+            self._is_resting = True
+            self._parts.pump.modify(self.sock.fileno(), 0)
+            self._parts.pump.call_at(self._parts.pump.now_s + ACCEPT_REST_S, self._go_on)
+
+    def _go_on(self) -> None:
+        self._is_resting = False
+        if self.sock.fileno() >= 0:
+            self._parts.pump.modify(self.sock.fileno(), READ)
+
+    def close(self) -> None:
+        """Take in what already waits in the backlog (to close over it would reset it), then close."""
+        if self.sock.fileno() >= 0:
+            self.on_ready()
+            self._parts.pump.unregister(self.sock.fileno())
+            self.sock.close()

@@ -1,0 +1,166 @@
+"""Counters and fixed-bucket histograms, held by reference where they are counted. Turn: plain attributes, no I/O.
+
+A series is looked up once (when an endpoint or a listener is made), then counted by attribute: no dictionary of
+labels on the way of a request. `Meter` owns all series: it bounds their number (what does not fit falls into an
+overflow series of its direction), and forgets those that nobody holds and that have not changed for a while.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from typing import Final, TypeVar
+
+from contract.metrics import LATENCY_BUCKETS_MS
+
+Labels = tuple[tuple[str, str], ...]
+"""(name, value) pairs in the order in which they are rendered."""
+
+_BUCKETS: Final = list(LATENCY_BUCKETS_MS)
+_BUCKETS_COUNT: Final = len(_BUCKETS) + 1
+
+
+class StatusSeries:
+    """Responses of one status: their number and their latency to the first byte."""
+
+    __slots__ = ("buckets", "count", "success", "sum_ms")
+
+    def __init__(self, success: bool) -> None:
+        self.success = success
+        self.count = 0
+        self.sum_ms = 0.0
+        self.buckets = [0] * _BUCKETS_COUNT
+        """One count a bucket and one for +Inf; not cumulative."""
+
+    def record(self, latency_ms: float) -> None:
+        self.count += 1
+        self.sum_ms += latency_ms
+        self.buckets[bisect_left(_BUCKETS, latency_ms)] += 1
+
+
+class HttpSeries:
+    """Requests of one direction to one peer."""
+
+    __slots__ = ("by_status", "holders", "labels", "peer", "requests")
+
+    def __init__(self, labels: Labels, peer: object) -> None:
+        self.labels = labels
+        self.peer = peer
+        """contract.report.Peer, for reports."""
+        self.holders = 0
+        self.requests = 0
+        self.by_status: dict[int, StatusSeries] = {}
+
+    @property
+    def touched(self) -> int:
+        return self.requests
+
+    @property
+    def is_live(self) -> bool:
+        return False
+
+    def status(self, status: int, success: bool) -> StatusSeries:
+        """Find the series of a status, or make it."""
+        found = self.by_status.get(status)
+        if found is None:
+            found = self.by_status[status] = StatusSeries(success)
+        return found
+
+
+class TcpSeries:
+    """Connections of one direction with one peer."""
+
+    __slots__ = ("closed", "holders", "labels", "open_now", "opened", "peer", "read_bytes", "write_bytes")
+
+    def __init__(self, labels: Labels, peer: object) -> None:
+        self.labels = labels
+        self.peer = peer
+        self.holders = 0
+        self.opened = 0
+        self.open_now = 0
+        self.read_bytes = 0
+        self.write_bytes = 0
+        self.closed: dict[str, int] = {}
+        """By errno name; "" for an orderly end."""
+
+    @property
+    def touched(self) -> int:
+        return self.opened + self.read_bytes + self.write_bytes
+
+    @property
+    def is_live(self) -> bool:
+        return self.open_now > 0
+
+    def close(self, errno: str) -> None:
+        self.open_now -= 1
+        self.closed[errno] = self.closed.get(errno, 0) + 1
+
+
+S = TypeVar("S", HttpSeries, TcpSeries)
+
+
+class Meter:
+    """All series and counters of the process."""
+
+    def __init__(self, max_series_count: int) -> None:
+        self._max_count = max_series_count
+        self.http: dict[Labels, HttpSeries] = {}
+        self.tcp: dict[Labels, TcpSeries] = {}
+        self.counters: dict[tuple[str, Labels], int] = {}
+        """Rare events, counted by name and labels."""
+        self.gauges: dict[str, tuple[Callable[[], float], str]] = {}
+        """Name -> (how to read it, what it means)."""
+        self.overflows_count = 0
+        self._seen: dict[int, tuple[int, float]] = {}
+
+    def take_http(self, labels: Labels, peer: object) -> HttpSeries:
+        """Hold a series of requests; give it back with `give`."""
+        return self._take(self.http, HttpSeries, labels, peer)
+
+    def take_tcp(self, labels: Labels, peer: object) -> TcpSeries:
+        return self._take(self.tcp, TcpSeries, labels, peer)
+
+    def _take(self, table: dict[Labels, S], make: type[S], labels: Labels, peer: object) -> S:
+        series = table.get(labels)
+        if series is None:
+            if len(table) >= self._max_count - 4 and not _is_overflow(labels):
+                self.overflows_count += 1
+                return self._take(table, make, overflow(labels), peer.__class__())
+            series = table[labels] = make(labels, peer)
+        series.holders += 1
+        return series
+
+    def give(self, series: HttpSeries | TcpSeries) -> None:
+        series.holders -= 1
+
+    def count(self, name: str, labels: Labels = ()) -> None:
+        """Count a rare event; labels must come from a closed set of words."""
+        key = (name, labels)
+        self.counters[key] = self.counters.get(key, 0) + 1
+
+    def expire(self, now_s: float, idle_s: float) -> None:
+        """Forget series that nobody holds and that have not changed for `idle_s`."""
+        self._expire(self.http, now_s, idle_s)
+        self._expire(self.tcp, now_s, idle_s)
+
+    def _expire(self, table: dict[Labels, S], now_s: float, idle_s: float) -> None:
+        for labels, series in list(table.items()):
+            touched, since_s = self._seen.get(id(series), (-1, now_s))
+            if series.touched != touched or series.holders or series.is_live:
+                self._seen[id(series)] = (series.touched, now_s)
+            elif now_s - since_s >= idle_s:
+                del table[labels]
+                del self._seen[id(series)]
+
+    def statistics(self) -> Iterator[tuple[str, float]]:
+        """Gauges, read now."""
+        for name, (read, _meaning) in self.gauges.items():
+            yield name, read()
+
+
+def overflow(labels: Labels) -> Labels:
+    """Name the series that stands for all that did not fit: direction and peer stay, the rest is one bucket."""
+    kept = tuple(pair for pair in labels if pair[0] in ("direction", "peer"))
+    return (*kept, ("target_addr", "overflow"))
+
+
+def _is_overflow(labels: Labels) -> bool:
+    return ("target_addr", "overflow") in labels

@@ -1,0 +1,62 @@
+"""What every session needs, made once in app. Turn."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from proxy.channel import SocketChannel
+from proxy.config import Config
+from proxy.meter import Meter, TcpSeries
+from proxy.pool import Pool
+from proxy.pump import Pump
+from proxy.seams import Door
+
+
+class Limited(Protocol):
+    """A session, as the sweep and the drain see it."""
+
+    def check(self, now_s: float) -> None:
+        """End what has lasted too long."""
+        ...
+
+    def abort(self, reason: str) -> None:
+        """End at once."""
+        ...
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is in flight that must not be lost."""
+        ...
+
+    @property
+    def active_s(self) -> float: ...
+
+
+@dataclass(slots=True)
+class Parts:
+    """The shared parts of the turn world."""
+
+    config: Config
+    pump: Pump
+    door: Door
+    meter: Meter
+    pool: Pool
+    random: Callable[[], float]
+    notice: Callable[[str, str, str], None]
+    """(direction, reason, detail): one failure that the sidecar made; counted, and logged now and then."""
+    is_draining: bool = False
+    sessions: dict[Limited, None] = field(default_factory=dict)
+    on_session_done: Callable[[], None] = lambda: None
+    """Called when a session has left the list."""
+
+    def channel(self, sock: object, series: TcpSeries) -> SocketChannel:
+        """Make a channel of a connected socket."""
+        config = self.config
+        return SocketChannel(
+            self.pump,
+            sock,  # type: ignore[arg-type]
+            series,
+            config.read_bytes,
+            config.buffer_high_bytes,
+            config.buffer_low_bytes,
+        )

@@ -1,0 +1,105 @@
+"""Endpoints: what the balancer knows of them, and their idle connections. Turn."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from proxy.meter import HttpSeries, TcpSeries
+from proxy.model import Address
+from proxy.policy.balance import DEFAULT_RTT_S
+
+if TYPE_CHECKING:
+    from proxy.server import Server
+
+
+class Endpoint:
+    """One address that requests can go to. Satisfies policy.balance.Load."""
+
+    __slots__ = (
+        "address",
+        "barred_until_s",
+        "bars_count",
+        "cost_at_s",
+        "cost_s",
+        "http",
+        "idle",
+        "in_flight",
+        "is_gone",
+        "tcp",
+    )
+
+    def __init__(self, address: Address, http: HttpSeries, tcp: TcpSeries) -> None:
+        self.address = address
+        self.http = http
+        self.tcp = tcp
+        self.cost_s = DEFAULT_RTT_S
+        self.cost_at_s = 0.0
+        self.in_flight = 0
+        self.barred_until_s = 0.0
+        self.bars_count = 0
+        self.idle: list[Server] = []
+        """Kept-alive connections, the most recently used last."""
+        self.is_gone = False
+        """No snapshot names it any more: its connections are not kept."""
+
+    def __repr__(self) -> str:
+        return f"<Endpoint {self.address} cost={self.cost_s:.4f}s in_flight={self.in_flight} idle={len(self.idle)}>"
+
+    def retire(self) -> None:
+        """Close what is idle, keep nothing from now on."""
+        self.is_gone = True
+        for server in self.idle.copy():
+            server.close()
+
+
+class Pool:
+    """The bounds that all endpoints share, and the sweep of idle connections."""
+
+    def __init__(self, idle_count: int, idle_timeout_s: float) -> None:
+        self.idle_count = idle_count
+        self.idle_timeout_s = idle_timeout_s
+        self.total_idle_count = 0
+        self._kept: dict[Server, None] = {}
+
+    def take(self, endpoint: Endpoint, now_s: float) -> "Server | None":
+        """Give the most recently used connection that is still good, or none."""
+        idle = endpoint.idle
+        while idle:
+            server = idle.pop()
+            del self._kept[server]
+            if server.is_fresh(now_s):
+                return server
+            server.close()
+        return None
+
+    def give(self, endpoint: Endpoint, server: "Server") -> bool:
+        """Keep a connection for the next request; tell whether there was room."""
+        if endpoint.is_gone or len(endpoint.idle) >= self.idle_count:
+            return False
+        endpoint.idle.append(server)
+        self._kept[server] = None
+        return True
+
+    def evict(self, endpoint: Endpoint, server: "Server") -> None:
+        """Forget an idle connection that has ended."""
+        if self._kept.pop(server, 0) is None:
+            endpoint.idle.remove(server)
+
+    def sweep(self, now_s: float) -> None:
+        """Close what has been idle for too long; the oldest come first."""
+        limit_s = now_s - self.idle_timeout_s
+        while self._kept:
+            server = next(iter(self._kept))
+            if server.idle_since_s > limit_s:
+                return
+            server.close()
+
+    def close(self) -> None:
+        for server in list(self._kept):
+            server.close()
+
+    @property
+    def size_count(self) -> int:
+        return len(self._kept)
+
+
+Random = Callable[[], float]

@@ -1,0 +1,187 @@
+"""The pump: one epoll, plain callbacks, fixed order. Turn; the only importer of select; trio in two functions.
+
+Theory of operation. All sockets of the data path are registered with an epoll of our own, level-triggered. One trio
+task waits for that epoll's file descriptor; each wake runs one `turn`, which polls without waiting and calls the
+handler of each ready descriptor. So the cost of trio's scheduler is paid once for a batch, not for a connection.
+
+The order within a turn: for each ready descriptor its handler, then what the handler deferred, then the flush of
+what it wrote. A turn handles at most MAX_EVENTS_COUNT descriptors, each of which reads one buffer, and yields to trio.
+
+A handler never raises: an exception that reaches the pump is a bug; `on_bug` counts and logs it and the owner of the
+handler is closed. Under test `on_bug` raises.
+
+Sources: epoll(7), "What happens if you add an epoll file descriptor to another epoll set" (it is readable when one of
+its own is); trio's documentation of `trio.lowlevel.wait_readable`.
+"""
+
+import heapq
+import select
+from collections.abc import Callable
+from itertools import count
+from typing import Any, Final
+
+import trio
+
+READ: Final = select.EPOLLIN
+WRITE: Final = select.EPOLLOUT
+BROKEN: Final = select.EPOLLHUP | select.EPOLLERR
+
+MAX_EVENTS_COUNT: Final = 128
+"""Descriptors in one turn: about two milliseconds of work, so that the admin port and the clocks stay alive."""
+
+Handler = Callable[[int], None]
+"""Called with the epoll events of its descriptor."""
+
+
+class ScheduledCall:
+    """A callback to come; `cancel` forgets it."""
+
+    __slots__ = ("callback",)
+
+    def __init__(self, callback: Callable[[], None]) -> None:
+        self.callback: Callable[[], None] | None = callback
+
+    def cancel(self) -> None:
+        self.callback = None
+
+
+class Pump:
+    """Owns the epoll, the handlers, the turn's time and the timers."""
+
+    def __init__(self, clock: Callable[[], float], on_bug: Callable[[object, Exception], None]) -> None:
+        self._clock = clock
+        self._on_bug = on_bug
+        self._epoll = select.epoll()
+        self._handlers: dict[int, Handler] = {}
+        self._dirty: list[Any] = []
+        self._deferred: list[Callable[[], None]] = []
+        self._timers: list[tuple[float, int, ScheduledCall]] = []
+        self._order = count()
+        self._sleep: trio.CancelScope | None = None
+        self.now_s = clock()
+        self.turns_count = 0
+        self.events_count = 0
+
+    # descriptors
+
+    def register(self, fd: int, events: int, handler: Handler) -> None:
+        """Call `handler` whenever `fd` is ready for one of `events`, or broken."""
+        self._epoll.register(fd, events)
+        self._handlers[fd] = handler
+
+    def modify(self, fd: int, events: int) -> None:
+        self._epoll.modify(fd, events)
+
+    def intercept(self, fd: int, event: int, handler: Callable[[], None]) -> None:
+        """Call `handler` for one kind of event; all others go where they went before."""
+        before = self._handlers[fd]
+
+        def on_ready(events: int) -> None:
+            if events & event:
+                handler()
+            if events & ~event and fd in self._handlers:
+                before(events & ~event)
+
+        self._handlers[fd] = on_ready
+
+    def unregister(self, fd: int) -> None:
+        """Forget `fd`; to be called before it is closed."""
+        if self._handlers.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    # the turn
+
+    def turn(self) -> int:
+        """Serve what is ready now; tell how many descriptors that were."""
+        handlers = self._handlers
+        dirty = self._dirty
+        deferred = self._deferred
+        clock = self._clock
+        ready = self._epoll.poll(0, MAX_EVENTS_COUNT)
+        for fd, events in ready:
+            handler = handlers.get(fd)
+            if handler is None:
+                continue  # closed by an earlier handler of this turn
+            self.now_s = clock()
+            try:
+                handler(events)
+            except Exception as error:
+                self._fail(handler, error)
+            if deferred or dirty:
+                self.settle()
+        self.turns_count += 1
+        self.events_count += len(ready)
+        return len(ready)
+
+    def settle(self) -> None:
+        """Run what was deferred and flush what was written, until neither is left."""
+        while self._deferred or self._dirty:
+            while self._deferred:
+                callback = self._deferred.pop(0)
+                try:
+                    callback()
+                except Exception as error:
+                    self._fail(callback, error)
+            while self._dirty:
+                channel = self._dirty.pop()
+                try:
+                    channel.flush()
+                except Exception as error:
+                    self._fail(channel.flush, error)
+
+    def enter(self, callback: Callable[..., None], *arguments: object) -> None:
+        """Run a callback that comes from the waiting world, as if it were an event."""
+        self.now_s = self._clock()
+        try:
+            callback(*arguments)
+        except Exception as error:
+            self._fail(callback, error)
+        self.settle()
+
+    def defer(self, callback: Callable[[], None]) -> None:
+        self._deferred.append(callback)
+
+    def mark_dirty(self, channel: Any) -> None:
+        """Flush the channel when the current callback has returned."""
+        self._dirty.append(channel)
+
+    def _fail(self, callback: Callable[..., object], error: Exception) -> None:
+        self._on_bug(getattr(callback, "__self__", callback), error)
+
+    # time
+
+    def call_at(self, when_s: float, callback: Callable[[], None]) -> ScheduledCall:
+        """Call back at a time of the clock, not before."""
+        call = ScheduledCall(callback)
+        heapq.heappush(self._timers, (when_s, next(self._order), call))
+        if self._sleep is not None and self._timers[0][2] is call:
+            self._sleep.deadline = trio.current_time() + max(0.0, when_s - self._clock())
+        return call
+
+    def fire_timers(self) -> float:
+        """Run the timers that are due; return the seconds until the next one, or infinity."""
+        self.now_s = now_s = self._clock()
+        while self._timers and self._timers[0][0] <= now_s:
+            callback = heapq.heappop(self._timers)[2].callback
+            if callback is not None:
+                self.enter(callback)
+        return max(0.0, self._timers[0][0] - self._clock()) if self._timers else float("inf")
+
+    # the two functions that wait
+
+    async def run(self) -> None:
+        """Turn whenever a descriptor is ready, for ever."""
+        fd = self._epoll.fileno()
+        while True:
+            await trio.lowlevel.wait_readable(fd)
+            self.turn()
+
+    async def run_timers(self) -> None:
+        """Fire timers whenever they are due, for ever."""
+        while True:
+            wait_s = self.fire_timers()
+            with trio.CancelScope(deadline=trio.current_time() + wait_s) as self._sleep:
+                await trio.sleep_forever()
+
+    def close(self) -> None:
+        self._epoll.close()

@@ -1,0 +1,130 @@
+"""Metrics as text for Prometheus. Pure: from the meter's numbers to lines, in slices.
+
+Sources: Prometheus' text exposition format 0.0.4. Names and labels are Linkerd's (contract/metrics.py).
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from contract import metrics
+from contract.metrics import LATENCY_BUCKETS_MS
+from proxy.meter import HttpSeries, Labels, Meter, TcpSeries
+
+_HELP: Final = {
+    metrics.REQUEST_TOTAL: "Requests sent on.",
+    metrics.RESPONSE_TOTAL: "Responses, by status and classification.",
+    metrics.RESPONSE_LATENCY_MS: "Milliseconds from a request's head to its response's first byte.",
+    metrics.TCP_OPEN_TOTAL: "Connections opened.",
+    metrics.TCP_CLOSE_TOTAL: "Connections closed, by errno (empty: orderly).",
+    metrics.TCP_OPEN_CONNECTIONS: "Connections open now.",
+    metrics.TCP_READ_BYTES_TOTAL: "Bytes read from the peer.",
+    metrics.TCP_WRITE_BYTES_TOTAL: "Bytes written to the peer.",
+    "outbound_http_errors_total": "Outbound failures that the sidecar made, by reason.",
+    "inbound_http_errors_total": "Inbound failures that the sidecar made, by reason.",
+    "http1_faults_total": "Requests refused because they break HTTP/1, by reason.",
+    "tcp_protocol_connections_total": "Client connections by detected protocol.",
+    "detect_timeouts_total": "Client connections whose first bytes told no protocol in time.",
+    "outbound_repick_total": "Requests sent to another endpoint because the first could not be connected to.",
+    "outbound_retry_total": "Requests sent again because a kept-alive connection ended under them.",
+    "accept_pauses_total": "Rests of a listener, by what was exhausted.",
+    "bugs_total": "Unexpected exceptions.",
+    "metrics_overflow_total": "Series that did not fit and were counted in the overflow series.",
+}
+
+SLICE_SERIES_COUNT: Final = 50
+"""Series in one slice of text (about 100 kB): the renderer rests between slices so that traffic does not wait."""
+
+
+def labels(pairs: Labels, *more: tuple[str, str]) -> str:
+    """Render `{name="value",...}`; values are escaped."""
+    return "{" + ",".join(f'{name}="{escape(value)}"' for name, value in (*pairs, *more)) + "}" if pairs or more else ""
+
+
+def escape(value: str) -> str:
+    if "\\" in value or '"' in value or "\n" in value:
+        return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return value
+
+
+def number(value: float) -> str:
+    return str(int(value)) if value == int(value) and abs(value) < 2**53 else repr(value)
+
+
+def render(meter: Meter) -> Iterator[str]:
+    """Give the text in slices; series that appear meanwhile come with the next scrape."""
+    http = list(meter.http.values())
+    tcp = list(meter.tcp.values())
+    yield _counters(meter)
+    yield _head(metrics.REQUEST_TOTAL, "counter")
+    for some in _slices(http):
+        yield "".join(f"{metrics.REQUEST_TOTAL}{labels(s.labels)} {s.requests}\n" for s in some if s.requests)
+    yield _head(metrics.RESPONSE_TOTAL, "counter")
+    for some in _slices(http):
+        yield "".join(map(_responses, some))
+    yield _head(metrics.RESPONSE_LATENCY_MS, "histogram")
+    for some in _slices(http):
+        yield "".join(map(_latency, some))
+    yield from _tcp(tcp)
+
+
+def _slices(series: list[HttpSeries]) -> Iterator[list[HttpSeries]]:
+    for start in range(0, len(series), SLICE_SERIES_COUNT):
+        yield series[start : start + SLICE_SERIES_COUNT]
+
+
+def _head(name: str, kind: str) -> str:
+    return f"# HELP {name} {_HELP.get(name, name)}\n# TYPE {name} {kind}\n"
+
+
+def _responses(series: HttpSeries) -> str:
+    return "".join(
+        f"{metrics.RESPONSE_TOTAL}{labels(series.labels, *_status(status, found.success))} {found.count}\n"
+        for status, found in series.by_status.items()
+    )
+
+
+def _status(status: int, success: bool) -> tuple[tuple[str, str], ...]:
+    return (("status_code", str(status)), ("classification", "success" if success else "failure"))
+
+
+def _latency(series: HttpSeries) -> str:
+    lines = []
+    for status, found in series.by_status.items():
+        own = labels(series.labels, ("status_code", str(status)))[:-1]
+        cumulative = 0
+        for bound, count in zip(LATENCY_BUCKETS_MS, found.buckets, strict=False):
+            cumulative += count
+            lines.append(f'{metrics.RESPONSE_LATENCY_MS}_bucket{own},le="{bound}"}} {cumulative}\n')
+        lines.append(f'{metrics.RESPONSE_LATENCY_MS}_bucket{own},le="+Inf"}} {found.count}\n')
+        lines.append(f"{metrics.RESPONSE_LATENCY_MS}_sum{own}}} {number(round(found.sum_ms, 3))}\n")
+        lines.append(f"{metrics.RESPONSE_LATENCY_MS}_count{own}}} {found.count}\n")
+    return "".join(lines)
+
+
+def _tcp(tcp: list[TcpSeries]) -> Iterator[str]:
+    for name, kind, attribute in (
+        (metrics.TCP_OPEN_TOTAL, "counter", "opened"),
+        (metrics.TCP_OPEN_CONNECTIONS, "gauge", "open_now"),
+        (metrics.TCP_READ_BYTES_TOTAL, "counter", "read_bytes"),
+        (metrics.TCP_WRITE_BYTES_TOTAL, "counter", "write_bytes"),
+    ):
+        lines = [f"{name}{labels(series.labels)} {getattr(series, attribute)}\n" for series in tcp if series.opened]
+        yield _head(name, kind) + "".join(lines)
+    yield _head(metrics.TCP_CLOSE_TOTAL, "counter")
+    for series in tcp:
+        yield "".join(
+            f"{metrics.TCP_CLOSE_TOTAL}{labels(series.labels, ('errno', errno))} {count}\n"
+            for errno, count in series.closed.items()
+        )
+
+
+def _counters(meter: Meter) -> str:
+    by_name: dict[str, list[str]] = {}
+    for (name, pairs), count in meter.counters.items():
+        by_name.setdefault(name, []).append(f"{name}{labels(pairs)} {count}\n")
+    by_name["metrics_overflow_total"] = [f"metrics_overflow_total {meter.overflows_count}\n"]
+    text = [_head(name, "counter") + "".join(lines) for name, lines in sorted(by_name.items())]
+    for name, (read, meaning) in meter.gauges.items():
+        kind = "counter" if name.endswith("_total") else "gauge"
+        text.append(f"# HELP {name} {meaning}\n# TYPE {name} {kind}\n{name} {number(read())}\n")
+    return "".join(text)

@@ -1,0 +1,121 @@
+"""One connection to a server that speaks HTTP/1: used by one exchange at a time, idle in the pool between. Turn."""
+
+import socket
+from typing import Final, Protocol
+
+from proxy.channel import SocketChannel
+from proxy.errors import WireFault
+from proxy.model import ResponseHead
+from proxy.pool import Endpoint, Pool
+from proxy.wire.http1 import ResponseReader, ResponseSink
+
+TRUSTED_IDLE_S: Final = 0.05
+"""A connection used less than this ago is not asked whether it still lives: no server's idle time is so short, and
+asking costs a system call for each request."""
+
+
+class _Nobody:
+    """Hears an idle connection; a server that speaks unasked has nothing to say."""
+
+    def on_response(self, head: ResponseHead) -> None: ...
+    def on_response_body(self, data: bytes) -> None: ...
+    def on_response_end(self) -> None: ...
+
+
+_NOBODY: Final = _Nobody()
+
+
+class ServerUser(ResponseSink, Protocol):
+    """An exchange, as its server connection sees it."""
+
+    def on_server_lost(self, reason: str) -> None: ...
+
+
+class Server:
+    """A channel and its response reader."""
+
+    __slots__ = ("_user", "channel", "endpoint", "idle_since_s", "is_reused", "pool", "reader")
+
+    def __init__(self, channel: SocketChannel, endpoint: Endpoint, pool: Pool, max_head_bytes: int) -> None:
+        self.channel = channel
+        self.endpoint = endpoint
+        self.pool = pool
+        self.reader = ResponseReader(_NOBODY, max_head_bytes)
+        self.is_reused = False
+        self.idle_since_s = 0.0
+        self._user: ServerUser | None = None
+        channel.on_data = self.on_data
+        channel.on_eof = self.on_eof
+        channel.on_lost = self.on_lost
+
+    def __repr__(self) -> str:
+        return f"<Server {self.endpoint.address} {'busy' if self._user else 'idle'} {self.channel!r}>"
+
+    def begin(self, user: ServerUser, method: bytes) -> None:
+        """Serve one exchange."""
+        self._user = user
+        self.reader.sink = user
+        self.reader.expect(method)
+
+    def end(self, reusable: bool, now_s: float) -> None:
+        """Leave the exchange: into the pool if the connection can be used again, else closed."""
+        self._user = None
+        self.reader.sink = _NOBODY
+        self.channel.feed_from(None)
+        if reusable and not self.reader.rest and self.channel.is_open and not self.channel.queued_bytes:
+            self.channel.resume(1)
+            self.is_reused = True
+            self.idle_since_s = now_s
+            if self.pool.give(self.endpoint, self):
+                return
+        self.close()
+
+    def is_fresh(self, now_s: float) -> bool:
+        """Tell whether the connection can be used: open, and the server has not ended it meanwhile."""
+        channel = self.channel
+        if not channel.is_open:
+            return False
+        if now_s - self.idle_since_s < TRUSTED_IDLE_S:
+            return True
+        try:
+            channel.sock.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False  # it has ended, or spoken unasked
+
+    def close(self) -> None:
+        self.pool.evict(self.endpoint, self)
+        self._user = None
+        self.channel.abort() if self.channel.queued_bytes else self.channel.close()
+
+    # from the channel
+
+    def on_data(self, data: bytes) -> None:
+        if self._user is None:
+            self.close()
+            return
+        try:
+            self.reader.feed(data)
+        except WireFault as fault:
+            self._lose(f"bad-response:{fault}")
+
+    def on_eof(self) -> None:
+        user = self._user
+        if user is None:
+            self.close()
+        elif not self.reader.feed_eof():
+            self._lose("server-closed")
+
+    def on_lost(self, _errno: str) -> None:
+        if self._user is None:
+            self.pool.evict(self.endpoint, self)
+        else:
+            self._lose("server-closed")
+
+    def _lose(self, reason: str) -> None:
+        user = self._user
+        self._user = None
+        if user is not None:
+            user.on_server_lost(reason)

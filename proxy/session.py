@@ -1,0 +1,282 @@
+"""One client connection: from accept to the first bytes, then a conversation or a tunnel. Turn.
+
+Theory of operation. The first bytes from either side decide. A client that speaks is judged by wire.detect; while it
+is silent its server is dialled, and if that speaks first (SMTP, MySQL) the connection is an opaque tunnel at once,
+with no stall and no timeout. If the client then speaks HTTP after all, the new server connection goes into the pool.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from proxy.channel import SocketChannel
+from proxy.connector import Connector
+from proxy.conversation import Conversation
+from proxy.parts import Limited, Parts
+from proxy.policy import balance, route
+from proxy.pool import Endpoint
+from proxy.seams import Timer
+from proxy.server import Server
+from proxy.targets import Target, Targets
+from proxy.tunnel import Tunnel
+from proxy.wire import detect
+
+MAX_FIRST_BYTES: Final = 65536
+"""Bytes gathered while the destination is not known yet; then the client waits in the kernel."""
+
+
+class Session:
+    """Owns a client's channel until a conversation or a tunnel takes it, and its place in the list of sessions."""
+
+    __slots__ = (
+        "_channel",
+        "_connector",
+        "_endpoint",
+        "_fault",
+        "_first",
+        "_is_opaque",
+        "_is_over",
+        "_owner",
+        "_server",
+        "_targets",
+        "_timer",
+        "parts",
+        "target",
+    )
+
+    def __init__(self, parts: Parts, channel: SocketChannel, target: Target, targets: Targets) -> None:
+        self.parts = parts
+        self.target = target
+        self._targets = targets
+        self._channel = channel
+        self._first = b""
+        self._is_opaque = False
+        """Decided: the bytes are not ours to read."""
+        self._connector: Connector | None = None
+        self._endpoint: Endpoint | None = None
+        """Counted as in flight for this session."""
+        self._server: SocketChannel | None = None
+        self._fault = ""
+        """Why there is no server, while it is not yet known how to tell the client."""
+        self._timer: Timer | None = None
+        self._is_over = False
+        self._owner: Limited = self
+        channel.on_data = self.on_data
+        channel.on_eof = self.on_eof
+        channel.on_lost = self.on_lost
+        parts.sessions[self] = None
+
+    def begin(self) -> None:
+        """Go on as soon as it is known what stands behind the destination."""
+        target = self.target
+        if self._is_over:
+            return
+        if not target.is_settled:
+            target.waiters.append(self.begin)
+        elif target.protocol == "opaque" or target.address.port in self.parts.config.opaque_ports:
+            self._relay("opaque")
+        elif self._channel.has_read_eof:
+            self.on_eof()
+        elif self._first:
+            self._detect()
+        else:
+            self._wait(self.parts.config.detect_dial_delay_s, self._dial)
+
+    # the client speaks
+
+    def on_data(self, data: bytes) -> None:  # stop 2
+        """Gather the first bytes and judge them."""
+        self._first = self._first + data if self._first else data
+        if self._is_opaque or not self.target.is_settled:
+            if len(self._first) >= MAX_FIRST_BYTES:
+                self._channel.pause(2)
+        else:
+            self._detect()
+
+    def on_eof(self) -> None:
+        if not self.target.is_settled or self._is_opaque:
+            return  # begin, or the tunnel, sees it
+        if self._first and detect.leaning(self._first) == "http/1":
+            self._converse()
+        else:
+            self._relay("opaque")
+
+    def _detect(self) -> None:
+        verdict = detect.protocol(self._first)
+        if verdict == "http/1":
+            self._converse()
+        elif verdict == "more":
+            self._wait(self.parts.config.detect_timeout_s, self._on_detect_timeout)
+        else:
+            self._relay(verdict)
+
+    def _on_detect_timeout(self) -> None:
+        self.parts.meter.count("detect_timeouts_total", (("direction", self.target.direction),))
+        if detect.leaning(self._first) == "http/1":
+            self._converse()
+        else:
+            self._relay("opaque")
+
+    def _converse(self) -> None:
+        """The client speaks HTTP/1."""
+        self._stop_waiting()
+        self._count("http/1")
+        self._keep_server()
+        conversation = Conversation(self, self._channel, self.target)
+        self.become(conversation)
+        conversation.on_data(self._first)
+        self._first = b""
+        if self._channel.has_read_eof and self._channel.is_open:
+            conversation.on_eof()
+
+    def _keep_server(self) -> None:
+        """A connection dialled in vain is good for a request."""
+        server, endpoint = self._server, self._endpoint
+        if server is not None and endpoint is not None:
+            self._server = None
+            spare = Server(server, endpoint, self.parts.pool, self.parts.config.max_head_bytes)
+            spare.end(not server.has_read_eof, self.parts.pump.now_s)
+        self._leave_server()
+
+    # the server speaks first, or the bytes are opaque
+
+    def _dial(self) -> None:
+        self._timer = None
+        target = self.target
+        endpoints = route.match(target.kind, target.known, target.direct)
+        if not endpoints:
+            self._on_fault("no-endpoints")
+            return
+        self._endpoint = endpoint = balance.pick(endpoints, self.parts.random, self.parts.pump.now_s)
+        endpoint.in_flight += 1
+        self._connector = Connector(self.parts, self, endpoints)
+        self._connector.dial(endpoint)
+
+    def on_channel(self, endpoint: Endpoint, channel: SocketChannel) -> None:
+        self._connector = None
+        self._endpoint = endpoint
+        self._server = channel
+        if self._is_opaque:
+            self._join(b"")
+        else:
+            channel.on_data = self._on_server_data
+            channel.on_eof = self._on_server_eof
+            channel.on_lost = self._on_server_lost
+
+    def on_no_channel(self, endpoint: Endpoint, reason: str) -> None:
+        self._connector = None
+        self._endpoint = endpoint
+        self._on_fault(reason)
+
+    def _on_server_data(self, data: bytes) -> None:
+        self._stop_waiting()
+        self._count("opaque")
+        self._is_opaque = True
+        self._join(data)
+
+    def _on_server_eof(self) -> None:
+        self._on_server_data(b"")
+
+    def _on_server_lost(self, _errno: str) -> None:
+        self._server = None
+        self._on_fault("server-closed")
+
+    def _relay(self, protocol: str) -> None:
+        """The bytes are opaque: bring them to the server as they are."""
+        self._stop_waiting()
+        self._count(protocol)
+        self._is_opaque = True
+        if self._server is not None:
+            self._join(b"")
+        elif self._fault:
+            self._refuse()
+        elif self._connector is None:
+            self._dial()
+
+    def _join(self, from_server: bytes) -> None:
+        server, endpoint = self._server, self._endpoint
+        if server is None or endpoint is None:
+            raise AssertionError("a tunnel needs a server")
+        self._server = self._endpoint = None
+        tunnel = Tunnel(self, self._channel, endpoint)
+        self.become(tunnel)
+        tunnel.join(server, self._first, from_server)
+        self._first = b""
+
+    def _on_fault(self, reason: str) -> None:
+        self._fault = reason
+        self._leave_server()
+        if self._is_opaque:
+            self._refuse()
+        else:
+            # A client that is about to speak HTTP gets a proper answer; a silent one is reset after a while.
+            self._wait(self.parts.config.detect_timeout_s, self._refuse)
+
+    def _refuse(self) -> None:
+        """Reset the client, as it would have been without a sidecar."""
+        self.parts.notice(self.target.direction, self._fault, f"for {self.target}")
+        self._channel.abort()
+        self.on_done()
+
+    # the list of sessions
+
+    def become(self, owner: Limited) -> None:
+        """Hand the channel over."""
+        sessions = self.parts.sessions
+        sessions.pop(self._owner, None)
+        self._owner = owner
+        sessions[owner] = None
+
+    def on_done(self) -> None:
+        """The client's connection is over."""
+        if self._is_over:
+            return
+        self._is_over = True
+        self._stop_waiting()
+        self._leave_server()
+        self.parts.sessions.pop(self._owner, None)
+        self._targets.give(self.target)
+        self.parts.on_session_done()
+
+    def on_lost(self, _errno: str) -> None:
+        self.on_done()
+
+    def _leave_server(self) -> None:
+        if self._connector is not None:
+            self._connector.cancel()
+            self._connector = None
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        if self._endpoint is not None:
+            self._endpoint.in_flight -= 1
+            self._endpoint = None
+
+    # limits
+
+    def _wait(self, delay_s: float, callback: Callable[[], None]) -> None:
+        self._stop_waiting()
+        self._timer = self.parts.pump.call_at(self.parts.pump.now_s + delay_s, callback)
+
+    def _stop_waiting(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _count(self, protocol: str) -> None:
+        labels = (("direction", self.target.direction), ("protocol", protocol))
+        self.parts.meter.count("tcp_protocol_connections_total", labels)
+
+    @property
+    def is_busy(self) -> bool:
+        return True
+
+    @property
+    def active_s(self) -> float:
+        return self._channel.active_s
+
+    def check(self, now_s: float) -> None:
+        """Nothing to do: every wait of a session has its own timer."""
+
+    def abort(self, reason: str) -> None:
+        self._fault = reason
+        self._refuse()

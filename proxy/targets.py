@@ -1,0 +1,246 @@
+"""Destinations in use: what stands behind each original destination, as far as it is known. Turn.
+
+A target is made when a client first connects to an address, and dropped when nobody has used it for a while, so that
+memory follows what the pod really calls. Discovery (waiting world) reads `wanted` and calls `apply`; sessions wait
+on a target until it is settled: answered, given up, or never asked for because the controller is known to be away.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from contract.discovery import Destination, Protocol
+from contract.discovery import Endpoint as KnownEndpoint
+from contract.metrics import INBOUND, OUTBOUND
+from contract.report import Peer
+from proxy.meter import Labels, Meter
+from proxy.model import Address, Direction, parse_address
+from proxy.policy.route import Kind
+from proxy.pool import Endpoint
+from proxy.seams import Clock, Timer
+
+_NO_PEER: Final = Peer()
+
+
+class Target:
+    """One original destination: its endpoints, its series, who waits for it, who uses it."""
+
+    __slots__ = (
+        "address",
+        "direct",
+        "direction",
+        "http",
+        "is_settled",
+        "kind",
+        "known",
+        "name",
+        "protocol",
+        "revision",
+        "sessions_count",
+        "tcp",
+        "timer",
+        "used_s",
+        "waiters",
+    )
+
+    def __init__(self, address: Address, direction: Direction, meter: Meter) -> None:
+        self.address = address
+        self.direction = direction
+        self.kind: Kind = "unknown"
+        self.protocol: Protocol = "detect"
+        self.name = ""
+        """`service.namespace` when it is a service, for messages."""
+        self.revision = ""
+        self.is_settled = False
+        self.waiters: list[Callable[[], None]] = []
+        self.timer: Timer | None = None
+        self.sessions_count = 0
+        self.used_s = 0.0
+        labels = address_labels(direction, address)
+        self.tcp = meter.take_tcp((labels[0], ("peer", "src"), *labels[1:]), _NO_PEER)
+        self.http = meter.take_http(labels, _NO_PEER)
+        """Where requests are counted that found no endpoint."""
+        direct_tcp = meter.take_tcp((labels[0], ("peer", "dst"), *labels[1:]), _NO_PEER)
+        self.direct: Sequence[Endpoint] = (Endpoint(address, meter.take_http(labels, _NO_PEER), direct_tcp),)
+        self.known: Sequence[Endpoint] = ()
+
+    def __repr__(self) -> str:
+        return f"<Target {self.direction} {self} {self.kind} endpoints={len(self.known)}>"
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.address})" if self.name else str(self.address)
+
+    def settle(self) -> None:
+        """Let those go on who wait."""
+        self.is_settled = True
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+        waiters, self.waiters = self.waiters, []
+        for waiter in waiters:
+            waiter()
+
+
+class Targets:
+    """All targets of one direction. Only outbound targets are wanted from discovery."""
+
+    def __init__(self, direction: Direction, clock: Clock, meter: Meter, max_count: int, timeout_s: float) -> None:
+        self.direction: Final = direction
+        self.is_connected = False
+        """Whether a controller answers; while it does not, new targets pass through at once."""
+        self.on_wanted: Callable[[], None] = lambda: None
+        """Called when a new target is wanted."""
+        self._clock = clock
+        self._meter = meter
+        self._max_count = max_count
+        self._timeout_s = timeout_s
+        self._targets: dict[Address, Target] = {}
+
+    def __len__(self) -> int:
+        return len(self._targets)
+
+    def wanted(self) -> dict[str, str]:
+        """What discovery shall tell: target -> revision already held."""
+        return {str(target.address): target.revision for target in self._targets.values()}
+
+    def take(self, address: Address) -> Target:
+        """Find the target of a new session, or make it; give it back with `give`."""
+        target = self._targets.get(address)
+        if target is None:
+            target = Target(address, self.direction, self._meter)
+            if len(self._targets) >= self._max_count:
+                self._drop_oldest()
+            if len(self._targets) < self._max_count:
+                self._targets[address] = target
+                self._ask(target)
+            else:
+                target.is_settled = True  # all others are in use: this one passes through, unremembered
+        target.sessions_count += 1
+        return target
+
+    def give(self, target: Target) -> None:
+        target.sessions_count -= 1
+        target.used_s = self._clock.now_s
+        if target.sessions_count == 0 and self._targets.get(target.address) is not target:
+            self._release(target)
+
+    def _ask(self, target: Target) -> None:
+        if self.is_connected:
+            target.timer = self._clock.call_at(self._clock.now_s + self._timeout_s, target.settle)
+        else:
+            target.is_settled = True
+        self.on_wanted()
+
+    def disconnect(self) -> None:
+        """The controller is gone: nobody waits for it; what is known stays."""
+        self.is_connected = False
+        for target in list(self._targets.values()):
+            if not target.is_settled:
+                target.settle()
+
+    def apply(self, destinations: Sequence[Destination]) -> list[str]:
+        """Take a message of discovery; return what is wrong with it, for the log."""
+        faults = []
+        for destination in destinations:
+            try:
+                target = self._targets.get(parse_address(destination.target))
+                if target is not None:
+                    self._apply(target, destination)
+            except ValueError as error:
+                faults.append(str(error))
+        return faults
+
+    def _apply(self, target: Target, destination: Destination) -> None:
+        keep = {endpoint.address: endpoint for endpoint in target.known}
+        known = []
+        for told in destination.endpoints:
+            address = parse_address(f"[{told.ip}]:{told.port}" if ":" in told.ip else f"{told.ip}:{told.port}")
+            endpoint = keep.get(address)
+            labels = endpoint_labels(address, told, destination)
+            if endpoint is not None and endpoint.http.labels == labels:
+                del keep[address]
+            else:
+                endpoint = self._endpoint(address, labels, told, destination)
+            known.append(endpoint)
+        target.known = tuple(known)
+        target.kind = destination.kind
+        target.protocol = destination.protocol
+        target.revision = destination.revision
+        target.name = f"{destination.name}.{destination.namespace}" if destination.kind == "service" else ""
+        if destination.kind == "service" and not target.http.peer.service:  # type: ignore[attr-defined]
+            self._meter.give(target.http)
+            peer = Peer(namespace=destination.namespace, service=destination.name)
+            target.http = self._meter.take_http(
+                (
+                    *address_labels(OUTBOUND, target.address),
+                    ("dst_namespace", destination.namespace),
+                    ("dst_service", destination.name),
+                ),
+                peer,
+            )
+        for endpoint in keep.values():
+            self._retire(endpoint)
+        target.settle()
+
+    def _endpoint(self, address: Address, labels: Labels, told: KnownEndpoint, of: Destination) -> Endpoint:
+        peer = Peer(
+            namespace=told.namespace or of.namespace,
+            service=of.name if of.kind == "service" else "",
+            pod=told.pod,
+            owner_kind=told.owner_kind,
+            owner=told.owner,
+        )
+        tcp = self._meter.take_tcp((labels[0], ("peer", "dst"), *labels[1:]), peer)
+        return Endpoint(address, self._meter.take_http(labels, peer), tcp)
+
+    def _retire(self, endpoint: Endpoint) -> None:
+        endpoint.retire()
+        self._meter.give(endpoint.http)
+        self._meter.give(endpoint.tcp)
+
+    def sweep(self, now_s: float, idle_s: float) -> int:
+        """Drop the targets that nobody has used for `idle_s`; tell how many."""
+        limit_s = now_s - idle_s
+        stale = [target for target in self._targets.values() if not target.sessions_count and target.used_s <= limit_s]
+        for target in stale:
+            del self._targets[target.address]
+            self._release(target)
+        return len(stale)
+
+    def _drop_oldest(self) -> None:
+        unused = [target for target in self._targets.values() if not target.sessions_count]
+        if unused:
+            oldest = min(unused, key=lambda target: target.used_s)
+            del self._targets[oldest.address]
+            self._release(oldest)
+
+    def _release(self, target: Target) -> None:
+        target.settle()
+        self._meter.give(target.http)
+        self._meter.give(target.tcp)
+        for endpoint in (*target.known, *target.direct):
+            self._retire(endpoint)
+
+
+def address_labels(direction: Direction, address: Address) -> Labels:
+    """Labels of traffic to an address; `tls` says why it is not encrypted (Linkerd's words)."""
+    return (
+        ("direction", direction),
+        ("target_addr", str(address)),
+        ("target_ip", address.ip),
+        ("target_port", str(address.port)),
+        ("tls", "disabled" if direction == INBOUND else "no_identity"),
+        ("no_tls_reason", "no_tls_from_remote" if direction == INBOUND else "not_provided_by_service_discovery"),
+    )
+
+
+def endpoint_labels(address: Address, told: KnownEndpoint, of: Destination) -> Labels:
+    """Labels of outbound traffic to an endpoint that discovery has named."""
+    pairs = [
+        ("dst_namespace", told.namespace or of.namespace),
+        ("dst_service", of.name if of.kind == "service" else ""),
+        ("dst_pod", told.pod),
+        (f"dst_{told.owner_kind}", told.owner if told.owner_kind else ""),
+        ("dst_serviceaccount", told.service_account),
+        ("dst_zone", told.zone),
+    ]
+    return (*address_labels(OUTBOUND, address), *((name, value) for name, value in pairs if value))

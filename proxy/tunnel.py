@@ -1,0 +1,144 @@
+"""An opaque relay: bytes both ways, each direction ended on its own. Turn.
+
+Small relays copy through the process. A direction that has moved `splice_after_bytes` is moved by the kernel from then
+on (os.splice through a pipe): no byte enters the process. Pipes cost two descriptors, so only bulk gets them.
+
+Sources: splice(2), pipe(7); RFC 9293 section 3.6 (half-close).
+"""
+
+from typing import TYPE_CHECKING
+
+from proxy.channel import SocketChannel
+from proxy.parts import Parts
+from proxy.pool import Endpoint
+from proxy.splice import Splice
+
+if TYPE_CHECKING:
+    from proxy.session import Session
+
+
+class Tunnel:
+    """Owns both channels from `join` on."""
+
+    __slots__ = ("_client", "_endpoint", "_is_over", "_parts", "_server", "_session", "_splices")
+
+    def __init__(self, session: "Session", client: SocketChannel, endpoint: Endpoint) -> None:
+        """Take the client's channel; `endpoint.in_flight` has been counted up for this tunnel."""
+        self._parts: Parts = session.parts
+        self._session = session
+        self._client = client
+        self._server: SocketChannel | None = None
+        self._endpoint = endpoint
+        self._is_over = False
+        self._splices: list[Splice] = []
+
+    def join(self, server: SocketChannel, from_client: bytes, from_server: bytes) -> None:
+        """Begin: write what either side has already said, then relay."""
+        self._server = server
+        client = self._client
+        _connect(client, server, self)
+        _connect(server, client, self)
+        if from_client:
+            server.write(from_client)
+        if from_server:
+            client.write(from_server)
+        client.resume(2)
+        for channel in (client, server):
+            if channel.has_read_eof and not self._is_over:
+                channel.on_eof()
+
+    def on_bulk(self, source: SocketChannel, sink: SocketChannel) -> None:
+        """A direction has become bulk: let the kernel move it."""
+
+        def on_end() -> None:
+            sink.on_flushed = self.on_half_closed
+            sink.write_eof()
+
+        try:
+            self._splices.append(Splice(self._parts.pump, source, sink, on_end, self.on_lost))
+        except OSError:
+            pass  # no descriptors left: it goes on by copying
+
+    def on_lost(self, _errno: str) -> None:
+        """One side was reset: so is the other."""
+        self._end(reset=True)
+
+    def on_half_closed(self) -> None:
+        """Both directions have ended: all is said."""
+        sides = (self._client, self._server)
+        if all(side is not None and side.has_read_eof and not side.queued_bytes for side in sides):
+            self._end(reset=False)
+
+    def _end(self, reset: bool) -> None:
+        if self._is_over:
+            return
+        self._is_over = True
+        self._endpoint.in_flight -= 1
+        for splice in self._splices:
+            splice.close()
+        for channel in (self._client, self._server):
+            if channel is not None:
+                channel.feed_from(None)
+                channel.abort() if reset else channel.close()
+        self._session.on_done()
+
+    # limits
+
+    @property
+    def is_busy(self) -> bool:
+        return True
+
+    @property
+    def active_s(self) -> float:
+        server = self._server
+        return self._client.active_s if server is None else max(self._client.active_s, server.active_s)
+
+    def abort(self, reason: str) -> None:
+        self._parts.notice(self._session.target.direction, reason, f"tunnel to {self._endpoint.address}")
+        self._end(reset=True)
+
+    def check(self, now_s: float) -> None:
+        server = self._server
+        config = self._parts.config
+        half = self._client.has_read_eof or (server is not None and server.has_read_eof)
+        limit_s = config.half_closed_timeout_s if half else config.tunnel_idle_timeout_s
+        if now_s - self.active_s > limit_s:
+            self._end(reset=True)
+
+
+class _Direction:
+    """One direction of a tunnel while it is copied."""
+
+    __slots__ = ("_moved_bytes", "_sink", "_source", "_splice_after_bytes", "_tunnel")
+
+    def __init__(self, source: SocketChannel, sink: SocketChannel, tunnel: Tunnel, splice_after_bytes: int) -> None:
+        self._source = source
+        self._sink = sink
+        self._tunnel = tunnel
+        self._moved_bytes = 0
+        self._splice_after_bytes = splice_after_bytes
+
+    def on_data(self, data: bytes) -> None:
+        sink = self._sink
+        sink.write(data)
+        self._moved_bytes += len(data)
+        if self._moved_bytes > self._splice_after_bytes > 0:
+            self._splice_after_bytes = 0
+            sink.on_flushed = self._on_flushed
+
+    def _on_flushed(self) -> None:
+        if self._source.is_open and not self._source.has_read_eof:
+            self._tunnel.on_bulk(self._source, self._sink)
+
+    def on_eof(self) -> None:
+        sink = self._sink
+        sink.on_flushed = self._tunnel.on_half_closed
+        sink.write_eof()
+
+
+def _connect(source: SocketChannel, sink: SocketChannel, tunnel: Tunnel) -> None:
+    direction = _Direction(source, sink, tunnel, tunnel._parts.config.splice_after_bytes)
+    source.on_data = direction.on_data
+    source.on_eof = direction.on_eof
+    source.on_lost = tunnel.on_lost
+    sink.feed_from(source)

@@ -1,0 +1,152 @@
+"""Heads: from the bytes that llhttp has found well-formed to a checked value. Pure.
+
+llhttp validates the syntax (so each line ends with CRLF, none is folded, names are tokens, values hold no control
+character); here the meaning is read: framing, connection options, what must not be passed on. Only the few headers
+that mean something to a proxy are looked at; one regular expression finds them in one pass (fast: replaces a Python
+callback for every header; bench case `http1`). All other bytes go on as they came, in their order and spelling.
+
+Sources: RFC 9112 sections 2.2, 3, 6; RFC 9110 sections 7.6.1 (hop-by-hop), 7.8 (Upgrade), 10.1.4 (TE).
+"""
+
+import re
+from typing import Final
+
+from proxy.errors import WireFault
+from proxy.model import CHUNKED, LENGTH, NO_BODY, UNTIL_CLOSE, Framing, RequestHead, ResponseHead
+
+Fields = list[tuple[bytes, bytes]]
+"""(name, value) in wire order; names as spelled."""
+
+_REQUEST_FIELDS: Final = re.compile(
+    rb"\r\n(host|connection|content-length|transfer-encoding|upgrade|keep-alive|proxy-connection|te):[ \t]*([^\r]*)",
+    re.IGNORECASE,
+).findall
+_RESPONSE_FIELDS: Final = re.compile(
+    rb"\r\n(connection|content-length|transfer-encoding|upgrade|keep-alive|proxy-connection|x-tulle-error)"
+    rb":[ \t]*([^\r]*)",
+    re.IGNORECASE,
+).findall
+
+_HOP_BY_HOP: Final = (b"keep-alive", b"proxy-connection")
+_KEPT: Final = (b"host", b"content-length", b"transfer-encoding", b"connection", b"upgrade", b"te", b"x-tulle-error")
+"""Named in Connection or not, these are never removed by name: each is handled on its own (a client must not be able
+to have the framing or the authority dropped)."""
+
+_CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
+
+
+def read_request(raw: bytes, method: bytes) -> RequestHead:
+    """Read a complete request head, from its first byte to the blank line; raise WireFault."""
+    line, _, _ = raw.partition(b"\r\n")
+    parts = line.split(b" ")
+    if len(parts) != 3 or parts[2] not in (b"HTTP/1.1", b"HTTP/1.0"):
+        raise WireFault("bad-request-line", line[:80].decode("latin-1"))
+    minor = parts[2][-1] - 48
+    framing: Framing = NO_BODY
+    length_bytes = 0
+    hosts = 0
+    options: list[bytes] | None = None
+    upgrade = b""
+    stale = False
+    for name, value in _REQUEST_FIELDS(raw):
+        size = len(name)
+        if size == 4:
+            hosts += 1
+        elif size == 14:
+            framing, length_bytes = LENGTH, int(value)
+        elif size == 17:
+            framing = _chunked(value, minor)
+        elif size == 7:
+            upgrade, stale = value.strip(), True
+        elif name.lower() == b"connection":
+            options = _options(value, options)
+            stale = True
+        else:
+            stale = True
+    if hosts > 1:
+        raise WireFault("duplicate-host")
+    keep_alive = minor == 1
+    if options is not None:
+        keep_alive = b"close" not in options and (minor == 1 or b"keep-alive" in options)
+        if b"upgrade" not in options:
+            upgrade = b""
+    else:
+        upgrade = b""
+    if method == b"CONNECT":
+        framing, length_bytes, upgrade = NO_BODY, 0, b""
+    if upgrade and (minor == 0 or upgrade.lower().startswith(b"h2c")):
+        upgrade = b""
+    if stale:
+        raw = _without_hop_by_hop(raw, options or [], upgrade)
+    return RequestHead(raw, method, parts[1], minor, framing, length_bytes, keep_alive, upgrade)
+
+
+def read_response(raw: bytes, status: int, method: bytes) -> ResponseHead:
+    """Read a complete response head to a request of `method`; raise WireFault."""
+    minor = 1 if raw.startswith(b"HTTP/1.1 ") else 0
+    if minor == 0 and not raw.startswith(b"HTTP/1.0 "):
+        raise WireFault("bad-response", "the status line names no HTTP/1 version")
+    framing: Framing = UNTIL_CLOSE
+    length_bytes = 0
+    options: list[bytes] | None = None
+    stale = False
+    upgrade = error = b""
+    for name, value in _RESPONSE_FIELDS(raw):
+        size = len(name)
+        if size == 14:
+            framing, length_bytes = LENGTH, int(value)
+        elif size == 17:
+            # Without `chunked` at last the body ends with the connection (RFC 9112 section 6.3).
+            framing = CHUNKED if _ends_chunked(value) else UNTIL_CLOSE
+        elif size == 7:
+            upgrade, stale = value.strip(), True
+        elif size == 13:
+            error = value
+        elif name.lower() == b"connection":
+            options = _options(value, options)
+            stale = True
+        else:
+            stale = True
+    if status < 200 or status in (204, 304) or method == b"HEAD" or (method == b"CONNECT" and status < 300):
+        framing, length_bytes = NO_BODY, 0
+    keep_alive = minor == 1 and framing != UNTIL_CLOSE
+    if options is not None:
+        keep_alive = framing != UNTIL_CLOSE and b"close" not in options and (minor == 1 or b"keep-alive" in options)
+    if stale:
+        raw = _without_hop_by_hop(raw, options or [], upgrade if status == 101 else b"")
+    if _CONTROL(raw, 0, raw.find(b"\r\n")):
+        raise WireFault("bad-response", "a control character in the status line")
+    return ResponseHead(raw[:-2], status, minor, framing, length_bytes, keep_alive, error)
+
+
+def _chunked(value: bytes, minor: int) -> Framing:
+    if minor == 0 or not _ends_chunked(value):
+        raise WireFault("bad-transfer-encoding", value[:80].decode("latin-1"))
+    return CHUNKED
+
+
+def _ends_chunked(value: bytes) -> bool:
+    return value.rpartition(b",")[2].strip().lower() == b"chunked"
+
+
+def _options(value: bytes, before: list[bytes] | None) -> list[bytes]:
+    return (before or []) + [option.strip().lower() for option in value.split(b",")]
+
+
+def _without_hop_by_hop(raw: bytes, options: list[bytes], upgrade: bytes) -> bytes:
+    """Build the head again without what concerns one connection only; put back what an upgrade needs."""
+    dropped = {b"connection", b"upgrade", *_HOP_BY_HOP}
+    dropped.update(option for option in options if option not in _KEPT)
+    lines = raw[:-4].split(b"\r\n")
+    kept = [lines[0]]
+    for line in lines[1:]:
+        name, _, value = line.partition(b":")
+        name = name.lower()
+        if name in dropped or (name == b"te" and value.strip().lower() != b"trailers"):
+            continue
+        kept.append(line)
+    if upgrade:
+        kept.append(b"Connection: upgrade")
+        kept.append(b"Upgrade: " + upgrade)
+    kept.append(b"\r\n")
+    return b"\r\n".join(kept)
