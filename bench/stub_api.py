@@ -142,13 +142,14 @@ class _Handler(BaseHTTPRequestHandler):
     def _watch(self, since: int) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
-        self.send_header("Connection", "close")
+        self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         self.close_connection = True
         api = self.server.api
         if api.is_forgetful:
             api.is_forgetful = False
             self._line({"type": "ERROR", "object": {"code": 410, "message": "too old resource version"}})
+            self.wfile.write(b"0\r\n\r\n")
             return
         sent = 0
         try:
@@ -161,11 +162,13 @@ class _Handler(BaseHTTPRequestHandler):
                 for change in fresh:
                     if int(change["object"]["metadata"]["resourceVersion"]) > since:
                         self._line(change)
+            self.wfile.write(b"0\r\n\r\n")
         except OSError:
             pass
 
     def _line(self, event: Json) -> None:
-        self.wfile.write(json.dumps(event).encode() + b"\n")
+        line = json.dumps(event).encode() + b"\n"
+        self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
         self.wfile.flush()
 
     def _body(self) -> Any:

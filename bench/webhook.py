@@ -86,7 +86,7 @@ def running_webhook() -> Iterator[Target]:
     with tempfile.TemporaryDirectory() as directory, api.serve() as url, open(os.devnull, "w") as nowhere:
         kubeconfig = Path(directory, "kubeconfig")
         write_kubeconfig(kubeconfig, url)
-        port = _free_port()
+        port = free_port()
         environment = os.environ | {
             "TULLE_WEBHOOK_LISTEN_HOST": "127.0.0.1",
             "TULLE_WEBHOOK_LISTEN_PORT": str(port),
@@ -303,7 +303,7 @@ def _rss_mb(process_id: int) -> float:
     return round(pages * os.sysconf("SC_PAGE_SIZE") / 1e6, 1)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])

@@ -46,9 +46,9 @@ def patterns(web: Caller) -> list[str]:
 
 def next_request(chance: random.Random, names: list[str]) -> tuple[str, str]:
     """Method and path of the next request."""
-    paths = ["/", "/", "/api/results", "/api/results", "/api/results", "/api/patterns"]
-    pick = chance.randrange(10)
-    return ("GET", paths[pick]) if pick < len(paths) or not names else ("POST", f"/api/votes/{chance.choice(names)}")
+    if names and chance.random() < 0.4:
+        return "POST", f"/api/votes/{chance.choice(names)}"
+    return "GET", chance.choice(["/", "/", "/api/results", "/api/results", "/api/results", "/api/patterns"])
 
 
 def send(web: Caller, method: str, path: str) -> str:

@@ -16,6 +16,7 @@ from lab.api.resources import Catalog, Resource
 from lab.api.store import Object, Store
 
 KEY = "customresourcedefinitions"
+CEL_WARNING = "the lab keeps x-kubernetes-validations but does not evaluate CEL rules"
 
 
 class CustomKinds:
@@ -26,8 +27,8 @@ class CustomKinds:
         self._store = store
         self._now = now
 
-    def establish(self, definition: Object) -> None:
-        """Complete a definition that is about to be kept. Raises ApiError Invalid."""
+    def establish(self, definition: Object) -> list[str]:
+        """Complete a definition that is about to be kept; gives back warnings. Raises ApiError Invalid."""
         found = list(custom.problems(definition))
         if found:
             raise errors.invalid(
@@ -37,6 +38,7 @@ class CustomKinds:
         if "deletionTimestamp" not in metadata and custom.FINALIZER not in metadata.get("finalizers", []):
             metadata["finalizers"] = [*metadata.get("finalizers", []), custom.FINALIZER]
         custom.establish(definition, self._catalog, timestamp(self._now()))
+        return [CEL_WARNING] if custom.has_rules(definition["spec"]) else []
 
     def kept(self, row: Resource, item: Object) -> None:
         """After a put: serve a definition's rows, or begin to empty a dying one."""

@@ -42,6 +42,8 @@ class Handlers:
             return self._get(row, call) if asked.verb == "get" else self._list(row, call)
         if asked.verb == "watch":
             return self._watch(row, call)
+        if row.is_refused:
+            raise errors.not_implemented(f"{row.kind} objects")
         writer = {"create": self._create, "update": self._update, "patch": self._patch, "delete": self._delete}
         return await writer.get(asked.verb, self._delete_all)(row, call)
 
@@ -125,6 +127,9 @@ class Handlers:
     async def _update(self, row: Resource, call: Call) -> Answer:
         body, options = body_of(row, call), options_of(call)
         address(row, body, call.asked)
+        if row.is_custom and not body["metadata"].get("resourceVersion"):
+            why = errors.cause("metadata.resourceVersion", "Invalid value: 0x0: must be specified for an update")
+            raise errors.invalid(row.kind, row.group, call.asked.name, [why])
         made = await self._registry.update(row.key, body, user=call.user, options=options)
         return Answer(shown(row, made, call, self._registry.now()), 200, options.warnings)
 

@@ -190,7 +190,7 @@ class Registry:
 
     def _keep(self, row: Resource, old: Object | None, new: Object, write: Write) -> Object:
         if row.key == "customresourcedefinitions":
-            self._customs.establish(new)
+            write.options.warnings.extend(self._customs.establish(new))
         if self.completion is not None and not write.subresource:
             new = self.completion(self, row, old, new)
         validation.validate(row, old, new)

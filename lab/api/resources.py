@@ -24,6 +24,12 @@ BUILTIN = """
 -                            v1 secrets                         Secret                       n -        -   -
 -                            v1 serviceaccounts                 ServiceAccount               n sa       -   o
 -                            v1 events                          Event                        n ev       -   -
+-                            v1 endpoints                       Endpoints                    n ep       -   r
+-                            v1 persistentvolumeclaims          PersistentVolumeClaim        n pvc      -   sr
+-                            v1 persistentvolumes               PersistentVolume             c pv       -   sr
+-                            v1 replicationcontrollers          ReplicationController        n rc       all sr
+-                            v1 limitranges                     LimitRange                   n limits   -   r
+-                            v1 resourcequotas                  ResourceQuota                n quota    -   sr
 apps                         v1 deployments                     Deployment                   n deploy   all sg
 apps                         v1 replicasets                     ReplicaSet                   n rs       all sg
 apps                         v1 statefulsets                    StatefulSet                  n sts      all sgr
@@ -40,6 +46,12 @@ rbac.authorization.k8s.io    v1 clusterrolebindings             ClusterRoleBindi
 admissionregistration.k8s.io v1 mutatingwebhookconfigurations   MutatingWebhookConfiguration c -        -   g
 admissionregistration.k8s.io v1 validatingwebhookconfigurations ValidatingWebhookConfiguration c -        -   g
 apiextensions.k8s.io         v1 customresourcedefinitions       CustomResourceDefinition     c crd,crds -   sg
+autoscaling                  v2 horizontalpodautoscalers        HorizontalPodAutoscaler      n hpa      all sr
+networking.k8s.io            v1 ingresses                       Ingress                      n ing      -   sr
+networking.k8s.io            v1 networkpolicies                 NetworkPolicy                n netpol   -   gr
+policy                       v1 poddisruptionbudgets            PodDisruptionBudget          n pdb      -   sr
+scheduling.k8s.io            v1 priorityclasses                 PriorityClass                c pc       -   r
+storage.k8s.io               v1 storageclasses                  StorageClass                 c sc       -   r
 """
 
 # Beside status, which a flag says.

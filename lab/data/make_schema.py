@@ -40,7 +40,7 @@ def build() -> bytes:
 
 
 def _roots(source: dict[str, Schema]) -> list[str]:
-    wanted = {(row.group, row.version, row.kind) for row in Catalog()} | set(EXTRA)
+    wanted = {(row.group, row.version, row.kind) for row in Catalog() if not row.is_refused} | set(EXTRA)
     return [
         name
         for name, schema in source.items()

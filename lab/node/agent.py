@@ -69,7 +69,7 @@ class Node:
         runtime, prober = Runtime(), Prober.create()
         dns = DnsServer(lambda: self._names.zone)
         runtime.open()
-        node_netns = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        node_netns = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         self._surface = Surface(
             registry=self.registry,
             recorder=Recorder(self.registry, "kubelet", lambda: self.now().timestamp()),

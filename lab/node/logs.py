@@ -29,6 +29,7 @@ class Log:
         self._open_streams = 0
         self._changed = asyncio.Event()
         self._file = open(path, "ab")  # noqa: SIM115 - closed when both streams have ended
+        self._reading: set[int] = set()
         self._size_bytes = 0
         self.ended = asyncio.Event()
 
@@ -37,6 +38,7 @@ class Log:
         read, write = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(read, False)
         self._open_streams += 1
+        self._reading.add(read)
         loop = asyncio.get_running_loop()
 
         def on_readable() -> None:
@@ -45,11 +47,22 @@ class Log:
                 self.write(stream, data)
                 return
             loop.remove_reader(read)
+            self._reading.discard(read)
             os.close(read)
             self._end_stream(stream)
 
         loop.add_reader(read, on_readable)
         return write
+
+    def close(self) -> None:
+        """Read no more, whatever the container may still say."""
+        for read in self._reading:
+            asyncio.get_running_loop().remove_reader(read)
+            os.close(read)
+        self._reading.clear()
+        self._file.close()
+        self.ended.set()
+        self._wake()
 
     def _end_stream(self, stream: str) -> None:
         rest = self._partial.pop(stream, b"")

@@ -9,7 +9,6 @@ All functions block for a few milliseconds: call them in a thread. Sources: veth
 """
 
 import os
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -32,6 +31,7 @@ from .addresses import (
 )
 
 NETNS_FOLDER = "/run/netns"
+_OWN = "/proc/thread-self/ns/net"  # a namespace is a thread's: other threads of the process stay where they are
 _IFA_F_NODAD = 2  # an address is usable at once: nobody else can have it
 _SCOPE_LINK = 253
 _PERMANENT = 0x80  # NUD_PERMANENT
@@ -60,7 +60,7 @@ _POD_SETTINGS = _ALWAYS | {
 @contextmanager
 def inside(namespace: int) -> Iterator[None]:
     """This thread in the network namespace of an open file; back again at the end."""
-    own = os.open(f"/proc/{os.getpid()}/task/{threading.get_native_id()}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    own = os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC)
     try:
         sc.setns(namespace, sc.CLONE_NEWNET)
         try:
@@ -73,12 +73,11 @@ def inside(namespace: int) -> Iterator[None]:
 
 def new_namespace() -> int:
     """An open file of a fresh network namespace; closing the last one that refers to it removes the namespace."""
-    path = f"/proc/{os.getpid()}/task/{threading.get_native_id()}/ns/net"
-    own = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    own = os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC)
     try:
         sc.unshare(sc.CLONE_NEWNET)
         try:
-            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            return os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC)
         finally:
             sc.setns(own, sc.CLONE_NEWNET)
     finally:

@@ -201,6 +201,9 @@ class PodWorker:
         for task in (*tasks, *self._tasks.values()):
             task.cancel()
         await asyncio.gather(*tasks, *self._tasks.values(), return_exceptions=True)
+        for container in (*self.init, *self.main):
+            for kept in container.logs:
+                kept.close()
 
     async def _live(self) -> None:
         problems = refusals(self.stored)

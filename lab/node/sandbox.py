@@ -186,7 +186,7 @@ def become(launch: Launch) -> None:
     if launch.terminal:
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
     _make_folder(launch)
-    _take_credentials(launch.credentials)
+    take_credentials(launch.credentials)
     try:
         os.chdir(launch.folder)
     except OSError as error:
@@ -208,7 +208,8 @@ def _make_folder(launch: Launch) -> None:
             pass
 
 
-def _take_credentials(who: Credentials) -> None:
+def take_credentials(who: Credentials) -> None:
+    """Be that user. Root's capabilities shrink at the next exec only: `shrink` for a process that makes none."""
     for number, name in enumerate(CAPABILITIES):
         if name not in who.capabilities:
             _try(lambda number=number: _drop(number))  # type: ignore[misc]
@@ -217,6 +218,13 @@ def _take_credentials(who: Credentials) -> None:
     os.setresuid(who.uid, who.uid, who.uid)
     if who.no_new_privileges:
         sc.prctl(sc.PR_SET_NO_NEW_PRIVS, 1)
+
+
+def shrink(who: Credentials, held: int) -> None:
+    """After `take_credentials`: hold no more capabilities than the program, and let it look at this process in /proc."""
+    if who.uid == 0:
+        sc.set_capabilities(held & sum(1 << number for number, name in enumerate(CAPABILITIES) if name in who.capabilities))
+    sc.prctl(sc.PR_SET_DUMPABLE, 1)
 
 
 def _drop(number: int) -> None:

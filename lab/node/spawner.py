@@ -143,6 +143,9 @@ def _first_process(launch: Launch) -> None:
     program = os.fork()
     if program == 0:
         return
+    sandbox.take_credentials(launch.credentials)
+    sandbox.shrink(launch.credentials, sc.permitted_capabilities())
+    sc.prctl(sc.PR_SET_PDEATHSIG, signal.SIGKILL)  # a change of credentials has cleared it
     sc.set_process_name("lab-init")
     os.closerange(3, 8)  # its outputs stay open: hooks write to /proc/1/fd/1 to be heard in the log
     os.chdir("/")

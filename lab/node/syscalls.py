@@ -5,6 +5,7 @@ Sources: setns(2), unshare(2), mount(2), pivot_root(2), prctl(2), capabilities(7
 
 import ctypes
 import os
+import struct
 
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWPID, CLONE_NEWNET = (
     0x20000,
@@ -16,7 +17,7 @@ CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWPID, CLONE_NEWNET = (
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT = 1, 2, 4, 8, 32
 MS_BIND, MS_REC, MS_PRIVATE = 4096, 16384, 1 << 18
 MNT_DETACH = 2
-PR_SET_PDEATHSIG, PR_SET_NAME, PR_CAPBSET_READ, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 15, 23, 24, 38
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NAME, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 4, 15, 24, 38
 _SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "armv7l": 218, "riscv64": 41, "s390x": 217, "ppc64le": 203}
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -57,6 +58,19 @@ def pivot_root(new: str, old: str) -> None:
 def prctl(option: int, value: int = 0) -> int:
     zero = ctypes.c_ulong(0)
     return _check(_libc.prctl(option, ctypes.c_ulong(value), zero, zero, zero), f"prctl {option}")
+
+
+def set_capabilities(mask: int) -> None:
+    """Effective and permitted capabilities, bit by number; none are inheritable (capset(2), version 3)."""
+    head = struct.pack("=Ii", 0x20080522, 0)
+    low, high = mask & 0xFFFFFFFF, mask >> 32
+    _check(_libc.capset(head, struct.pack("=6I", low, low, 0, high, high, 0)), "capset")
+
+
+def permitted_capabilities() -> int:
+    """The capabilities that this process may have, bit by number (proc(5), CapPrm)."""
+    with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+        return next(int(line.split()[1], 16) for line in file if line.startswith("CapPrm"))
 
 
 def set_process_name(name: str) -> None:

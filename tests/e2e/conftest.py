@@ -114,7 +114,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     tulle = shutil.which("tulle", path=str(BIN))
     assert tulle is not None
     try:
-        subprocess.run((tulle, "lab", "up", "--name", LAB, "--api-port", "0"), check=True)
+        subprocess.run((tulle, "lab", "up", "--name", LAB), check=True)
         kubeconfig = subprocess.run(
             (tulle, "lab", "kubeconfig", "--name", LAB), check=True, capture_output=True, text=True
         ).stdout.strip()

@@ -69,11 +69,13 @@ def _tcp_seen(cluster: Cluster, namespace: str, service: str) -> tuple[float, fl
     return out, cluster.total(namespace, f"app={service}", "tcp_open_total", direction="inbound", peer="dst")
 
 
-@pytest.mark.parametrize("family", ["-4", "-6"])
+@pytest.mark.parametrize("family", ["IPv4", "IPv6"])
 def test_redis_answers_redis_cli(cluster: Cluster, namespace: str, client: str, family: str) -> None:
+    spec = cluster.get("-n", namespace, "service", "redis")["spec"]
+    address = dict(zip(spec["ipFamilies"], spec["clusterIPs"], strict=True))[family]
     out, inbound = _tcp_seen(cluster, namespace, "redis")
 
-    answer = cluster.exec(namespace, client, "redis-cli", family, "-h", "redis", "set", "greeting", "hello")
+    answer = cluster.exec(namespace, client, "redis-cli", "-h", address, "set", "greeting", "hello")
 
     assert "OK" == answer.strip()
     after_out, after_inbound = _tcp_seen(cluster, namespace, "redis")

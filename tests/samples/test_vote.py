@@ -149,6 +149,14 @@ def test_the_generator_asks_as_often_and_as_long_as_it_is_told(poll):
     assert "unreachable" not in counts
 
 
+def test_the_generator_goes_on_while_nobody_answers():
+    settings = {"WEB_URL": "http://127.0.0.1:9", "TRAFFIC_RATE": "100", "TRAFFIC_DURATION_S": "0.5"}
+    command = [sys.executable, "-m", "samples.traffic"]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **settings}, capture_output=True, text=True, timeout=20)
+    assert (0, "") == (done.returncode, done.stderr)
+    assert re.fullmatch(r"total unreachable=\d+\n", done.stdout)
+
+
 @pytest.mark.parametrize(("name", "text"), [("TRAFFIC_RATE", "often"), ("TRAFFIC_RATE", "9999"), ("WEB_URL", "web:80")])
 def test_the_generator_refuses_a_setting_it_cannot_follow(name, text):
     command = [sys.executable, "-m", "samples.traffic"]

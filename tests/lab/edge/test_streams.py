@@ -29,6 +29,7 @@ def client(server):
     configuration.api_key = {"BearerToken": f"Bearer {server.admin_token}"}
     with kubernetes.client.ApiClient(configuration) as api:
         yield kubernetes.client.CoreV1Api(api)
+        api.rest_client.pool_manager.clear()  # close() leaves idle connections open
 
 
 class _Serving(socketserver.ThreadingTCPServer):
