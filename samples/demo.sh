@@ -44,7 +44,7 @@ run "tulle install | kubectl apply -f - | tail -n 4"
 run "tulle check --wait 60"
 
 step "3. An application that knows nothing of it"
-run "kubectl create namespace vote"
+run "kubectl create namespace vote --save-config"
 run "kubectl label namespace vote tulle.mesh/inject=enabled"
 run "kubectl apply -f samples/vote.yaml"
 for deployment in catalog tally web traffic; do
@@ -53,8 +53,9 @@ done
 run "kubectl -n vote get pods"
 
 step "4. What the mesh saw (one route of 'tally' always fails, on purpose)"
-for _ in $(seq 40); do
-  tulle stat deploy/tally -n vote -t 30s -o json | grep -q '"rps": *[0-9]*\.*[0-9]*[1-9]' && break
+printf 'Waiting for the first reports of the sidecars (every 10 s) ...\n'
+for _ in $(seq 60); do
+  tulle stat deploy/tally -n vote -t 30s --from deploy/web -o json 2>/dev/null | grep -qE '"rps": [0-9]' && break
   sleep 0.5
 done
 run "tulle stat deploy -n vote -t 30s"
