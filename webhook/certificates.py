@@ -83,7 +83,7 @@ def renewed(material: Material, names: Sequence[str], now: datetime) -> Material
         return _with_leaf(b"".join(map(_pem, [authority, *kept])), authority, key, names, now)
     living = [authority for authority in authorities if authority.not_valid_after_utc > now]
     leaf = x509.load_pem_x509_certificate(material.leaf)
-    if _is_due(leaf, now) or names_of(leaf) != set(names) or len(living) < len(authorities):
+    if _is_due(leaf, now) or not set(names) <= names_of(leaf) or len(living) < len(authorities):
         authority_key = _load_key(material.authority_key)
         return _with_leaf(b"".join(map(_pem, living)), living[0], authority_key, names, now)
     return None

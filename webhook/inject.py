@@ -20,6 +20,9 @@ Json = dict[str, Any]
 
 DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
 """Which container `kubectl logs` and `exec` mean; a plain sidecar stands first and would be taken."""
+MIRROR = "kubernetes.io/config.mirror"
+POD_SECURITY = "pod-security.kubernetes.io/enforce"
+"""Namespace label of the PodSecurity level; baseline and restricted forbid added capabilities."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,7 @@ def inject(pod: Json, namespace: Json, settings: Settings) -> Patch | Skip:
     options = read_options(pod_annotations, namespace_annotations, settings)
     frozen = to_freeze(pod_annotations, namespace_annotations)
     operations = [*_metadata(pod, frozen, settings), *_volumes(pod), *_containers(pod, options, settings)]
-    return Patch(jsonpatch.JsonPatch(operations).patch, tuple(_warnings(pod, options, settings)))
+    return Patch(jsonpatch.JsonPatch(operations).patch, tuple(_warnings(pod, namespace, options, settings)))
 
 
 def apply(pod: Json, operations: list[Json]) -> Json:
@@ -86,6 +89,9 @@ def _why_not(pod: Json, namespace: Json) -> Skip | None:
     if pods.is_injected(pod):
         # Asked again after another webhook changed the pod: what was decided stands, the status says it already.
         return Skip("AlreadyInjected", "the pod has the mesh's containers already", [])
+    if MIRROR in pods.texts(pod, "annotations"):
+        # A node's own static pod, shown here; the kubelet compares it with its file and has no use for our words.
+        return Skip("MirrorPod", "the pod only mirrors a static pod of its node", [])
     wish, source = _wish(pod, namespace)
     if wish == names.DISABLED:
         return _skip(pod, "Disabled", f"{source} {names.INJECT} is {names.DISABLED}")
@@ -184,8 +190,14 @@ def _insert(pod: Json, field: str, added: list[Json], at_front: bool) -> list[Js
     ]
 
 
-def _warnings(pod: Json, options: Options, settings: Settings) -> list[str]:
+def _warnings(pod: Json, namespace: Json, options: Options, settings: Settings) -> list[str]:
     found: list[str] = []
+    level = pods.texts(namespace, "labels").get(POD_SECURITY, "privileged")
+    if level != "privileged":
+        found.append(
+            f"the namespace enforces the PodSecurity level {level}, which forbids the init container's NET_ADMIN and "
+            f"NET_RAW: the pod will be refused unless the namespace is labelled {POD_SECURITY}=privileged"
+        )
     pod_user = ((pod.get("spec") or {}).get("securityContext") or {}).get("runAsUser")
     reserved = (ports.INBOUND_PORT, ports.OUTBOUND_PORT, ports.CONTROL_PORT, ports.ADMIN_PORT)
     for container in [*pods.entries(pod, "initContainers"), *pods.entries(pod, "containers")]:

@@ -23,6 +23,8 @@ Json = dict[str, Any]
 
 ROUND_S = 5.0
 """Time between rounds: how long a caBundle that somebody overwrote stays wrong."""
+UNREADY_ROUND_S = 1.0
+"""Time between rounds while something is missing: at an installation the registration may come last."""
 CREATION_ATTEMPTS = 3
 NATIVE_SIDECAR_VERSION = (1, 29)
 """Where init containers with restartPolicy Always are on without a feature gate."""
@@ -66,7 +68,7 @@ class Keeper:
         """Do rounds until told to stop."""
         while not stop.is_set():
             self.round()
-            stop.wait(ROUND_S)
+            stop.wait(ROUND_S if self.fault is None else UNREADY_ROUND_S)
 
     def round(self) -> None:
         """Do one round and note its finding."""

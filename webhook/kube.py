@@ -176,16 +176,25 @@ class Kube:
         headers = {"Accept": "application/json"}
         if body is not None:
             headers["Content-Type"] = content_type
+        request = self._api.param_serialize(
+            method, path, query_params=query, header_params=headers, body=body, auth_settings=["BearerToken"]
+        )
         try:
-            request = self._api.param_serialize(
-                method, path, query_params=query, header_params=headers, body=body, auth_settings=["BearerToken"]
-            )
-            response = self._api.call_api(*request, _request_timeout=timeout_s).response
+            response = self._send(request, timeout_s)
         except (ApiException, *UNREACHABLE) as error:
             raise KubeError(f"{method} {path}: {error}") from error
         if response.status >= 300:
             raise KubeError(f"{method} {path}: {_status_message(response)}", response.status)
         return response
+
+    def _send(self, request: tuple[Any, ...], timeout_s: tuple[float, float]) -> Any:
+        try:
+            return self._api.call_api(*request, _request_timeout=timeout_s).response
+        except urllib3.exceptions.ProtocolError:
+            # The server closed a kept connection at the moment of its reuse; asking twice harms no question.
+            if request[0] != "GET":
+                raise
+            return self._api.call_api(*request, _request_timeout=timeout_s).response
 
 
 _REGISTRATION = f"/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/{names.WEBHOOK}"

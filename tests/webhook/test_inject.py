@@ -266,6 +266,12 @@ def test_what_is_left_alone_says_why(reason: str, source: Json, namespace: Json)
     assert source["spec"] == patched["spec"]
 
 
+def test_a_static_pods_mirror_is_left_alone_without_a_word() -> None:
+    decision = skipped(annotated({"kubernetes.io/config.mirror": "x"}))
+
+    assert ("MirrorPod", []) == (decision.reason, decision.operations)
+
+
 def test_the_pods_own_wish_wins_over_its_namespaces() -> None:
     labelled = pod()
     labelled["metadata"]["labels"][names.INJECT] = "enabled"
@@ -409,6 +415,15 @@ def test_an_application_that_listens_on_a_port_of_the_sidecar_is_warned_of() -> 
 
     assert isinstance(decision, Patch)
     assert "container web listens on 4143" in decision.warnings[0]
+
+
+def test_a_namespace_whose_pod_security_forbids_capture_is_warned_of() -> None:
+    labels = {names.INJECT: "enabled", "pod-security.kubernetes.io/enforce": "restricted"}
+
+    decision = inject(pod(), {"metadata": {"labels": labels}}, NATIVE)
+
+    assert isinstance(decision, Patch)
+    assert "enforces the PodSecurity level restricted, which forbids" in decision.warnings[0]
 
 
 def test_a_job_on_an_older_server_is_warned_of() -> None:
