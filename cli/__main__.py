@@ -104,9 +104,7 @@ def uninstall(
 
     sets = ["createNamespace=false"] if keep_namespace else []
     rendered = install.manifests(context.obj.control_plane, [], sets, ha=keep_namespace)
-    if not force:
-        meshed.refuse_while_pods_remain(_cluster(context))
-    print(install.removal(rendered), end="")
+    print(install.removal(rendered, meshed.trust_bundles(_cluster(context), force=force)), end="")
 
 
 Files = Annotated[list[str], typer.Argument(help="Files, folders, or - for stdin.", metavar="FILE...")]

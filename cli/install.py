@@ -7,6 +7,7 @@ import yaml
 
 from cli import chart
 from cli.errors import CliError
+from cli.findings import Object
 from cli.values import Values, parse_file, parse_set
 
 _DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -31,13 +32,17 @@ def as_list(rendered: list[chart.Manifest]) -> dict[str, object]:
     return {"apiVersion": "v1", "kind": "List", "items": [manifest.object for manifest in rendered]}
 
 
-def removal(rendered: list[chart.Manifest]) -> str:
-    """A stream for `kubectl delete -f -`: names only; the registration first, so that pods can come up at once."""
+def removal(rendered: list[chart.Manifest], others: list[Object]) -> str:
+    """A stream for `kubectl delete -f -`: names only; the registration first, so that pods can come up at once.
+
+    `others` are ConfigMaps that the chart does not make.
+    """
+    found = [manifest.object for manifest in rendered]
+    found[1:1] = [{"apiVersion": "v1", "kind": "ConfigMap", **other} for other in others]
     documents = []
-    for manifest in reversed(rendered):
-        found, metadata = manifest.object, manifest.object["metadata"]
-        names = {key: metadata[key] for key in ("name", "namespace") if key in metadata}
-        documents.append({"apiVersion": found["apiVersion"], "kind": found["kind"], "metadata": names})
+    for each in reversed(found):
+        names = {key: each["metadata"][key] for key in ("name", "namespace") if key in each["metadata"]}
+        documents.append({"apiVersion": each["apiVersion"], "kind": each["kind"], "metadata": names})
     return "".join("---\n" + yaml.safe_dump(document, sort_keys=False) for document in documents)
 
 

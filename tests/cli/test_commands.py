@@ -113,7 +113,7 @@ def test_no_cluster_is_one_line(api: Api, tulle: Tulle, monkeypatch: pytest.Monk
 
 
 def test_uninstall_names_everything_the_registration_first(api: Api, tulle: Tulle) -> None:
-    api.answers["/api/v1/pods"] = items()
+    api.answers |= {"/api/v1/pods": items(), "/api/v1/configmaps": items()}
     ran = tulle("uninstall")
     found = list(yaml.safe_load_all(ran.out))
     assert (ran.code, ran.err) == (0, "")
@@ -122,6 +122,16 @@ def test_uninstall_names_everything_the_registration_first(api: Api, tulle: Tull
     assert {(each["kind"], each["metadata"]["name"]) for each in found} == {
         (each["kind"], each["metadata"]["name"]) for each in installed
     }
+
+
+def test_uninstall_finds_what_the_controller_made_in_other_namespaces(api: Api, tulle: Tulle) -> None:
+    api.answers["/api/v1/pods"] = items()
+    bundle = {"metadata": {"name": names.TRUST_BUNDLE, "namespace": "shop", "uid": "1"}, "data": {"a": "b"}}
+    api.answers["/api/v1/configmaps"] = items(bundle)
+    found = list(yaml.safe_load_all(tulle("uninstall").out))
+    expected = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": names.TRUST_BUNDLE, "namespace": "shop"}}
+    assert expected in found
+    assert found[-1]["kind"] == "Namespace"
 
 
 def test_uninstall_can_leave_the_namespace(api: Api, tulle: Tulle) -> None:
@@ -148,7 +158,7 @@ def test_uninstall_without_a_cluster_says_that_it_did_not_look(api: Api, tulle: 
     ran = tulle("--kubeconfig", "/nowhere", "uninstall")
     assert ran.code == 0
     assert "kind: Namespace" in ran.out
-    assert ran.err.startswith("tulle: not looked for meshed pods: no usable kubeconfig")
+    assert ran.err.startswith("tulle: not looked for meshed pods and trust bundles: no usable kubeconfig")
 
 
 def healthy(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
