@@ -122,7 +122,7 @@ class Authority:
             raise denied(user, question)
 
     def decide(self, user: User, question: Question) -> Decision:
-        reason = allows(question, user, self.policy())
+        reason = allows(question, user, Policy() if MASTERS in user.groups else self.policy())
         return Decision(reason is not None, reason or "no RBAC rule allows it")
 
     def policy(self) -> Policy:

@@ -2,7 +2,9 @@
 
 Each authenticates and authorizes its caller before anything else. WebSockets need a server whose handshake lets the
 subprotocol name `SPDY/3.1+portforward.k8s.io` pass: uvicorn with ws="wsproto" (the `websockets` library refuses it).
-The old SPDY upgrade of an HTTP POST, which kubectl spoke before 1.30, is refused with a sentence that says so.
+And with ws_ping_interval=None: a stream whose container reads no more is not read either, so that a pong waits behind
+its data, and uvicorn would cut the stream after 40 s. The old SPDY upgrade of an HTTP POST, which kubectl spoke before
+1.30, is refused with a sentence that says so.
 """
 
 import asyncio

@@ -158,6 +158,7 @@ def serving(loop: Loop, app: ASGIApp, leaf: pki.Leaf | None, folder: Path) -> It
         "log_level": "error",
         "lifespan": "off",
         "ws": "wsproto",
+        "ws_ping_interval": None,
         "timeout_graceful_shutdown": 1,
     }
     if leaf is not None:
