@@ -5,7 +5,6 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -31,6 +30,9 @@ from proxy.targets import Targets
 SWEEP_S = 0.25
 """Seconds between two looks at the limits of sessions and pooled connections."""
 
+LAST_REPORT_S = 2.0
+"""Seconds that the last report may take."""
+
 EXPIRE_S = 10.0
 """Seconds between two looks for unused targets and series."""
 
@@ -51,44 +53,56 @@ class App:
         self.outbound = Targets("outbound", self.pump, self.meter, config.max_targets_count, config.discovery_timeout_s)
         self.inbound = Targets("inbound", self.pump, self.meter, config.max_targets_count, 0.0)
         self._notices = notices
+        self.parts: Parts
         self.is_ready = False
         self.started = trio.Event()
         self.stopping = trio.Event()
         self.cut_count = 0
+        self._listeners: list[Listener] = []
 
     async def run(self) -> None:
         """Serve until `stopping` is set or SIGTERM comes; return when drained."""
-        async with trio.open_nursery() as nursery:
-            door = TrioDoor(nursery, self.pump, self.config)
-            self.parts = Parts(
-                self.config, self.pump, door, self.meter, self.pool, random.random, self._notices.failure
-            )
-            self._gauge(door)
-            nursery.start_soon(self.pump.run)
-            nursery.start_soon(self.pump.run_timers)
-            admin = Admin(self._pages())
-            nursery.start_soon(trio.serve_listeners, admin.serve, await self._admin_listeners())
-            listeners = list(self._listen())
-            self.is_ready = True
-            self.started.set()
-            self._log.info("ready", version=VERSION, outbound=self.config.outbound_port)
-            nursery.start_soon(self._sweep)
-            nursery.start_soon(self._watch_signals)
-            reporter = await self._start_control_plane(nursery)
-            await self.stopping.wait()
-            self.is_ready = False
-            self._log.info("draining")
-            self.cut_count = await drain(self.parts, listeners)
-            await trio.lowlevel.checkpoint()
-            if reporter is not None:
-                with trio.move_on_after(2.0):
-                    await reporter.send()
-            self.pool.close()
-            self._log.info("drained", cut=self.cut_count)
-            nursery.cancel_scope.cancel()
+        try:
+            async with trio.open_nursery() as nursery:
+                await self._serve(nursery)
+                nursery.cancel_scope.cancel()
+        finally:
+            self._close()
+
+    async def _serve(self, nursery: trio.Nursery) -> None:
+        door = TrioDoor(nursery, self.pump, self.config)
+        self.parts = Parts(self.config, self.pump, door, self.meter, self.pool, random.random, self._notices.failure)
+        self._gauge(door)
+        nursery.start_soon(self.pump.run)
+        nursery.start_soon(self.pump.run_timers)
+        nursery.start_soon(trio.serve_listeners, Admin(self._pages()).serve, self._admin_listeners())
+        self._listen()
+        self.is_ready = True
+        self.started.set()
+        self._log.info("ready", version=VERSION, outbound=self.config.outbound_port)
+        nursery.start_soon(self._sweep)
+        nursery.start_soon(self._watch_signals)
+        reporter = await self._start_control_plane(nursery)
+        await self.stopping.wait()
+        self.is_ready = False
+        self._log.info("draining")
+        self.cut_count = await drain(self.parts, self._listeners)
+        if reporter is not None:
+            with trio.move_on_after(LAST_REPORT_S):
+                await reporter.send()
+        self._log.info("drained", cut=self.cut_count)
+
+    def _close(self) -> None:
+        """Leave no socket behind, whatever has ended the run."""
+        for listener in self._listeners:
+            listener.abandon()
+        while self.parts.sessions:
+            for session in list(self.parts.sessions):
+                self.pump.enter(session.abort, "draining")
+        self.pool.close()
         self.pump.close()
 
-    def _listen(self) -> Iterator[Listener]:
+    def _listen(self) -> None:
         config = self.config
         for port, targets, hosts in (
             (config.outbound_port, self.outbound, ("127.0.0.1", "::1")),
@@ -97,9 +111,9 @@ class App:
             for host in hosts:
                 sock = bind(host, port, config.backlog_count)
                 if sock is not None:
-                    yield Listener(self.parts, sock, targets, self._original_destination)
+                    self._listeners.append(Listener(self.parts, sock, targets, self._original_destination))
 
-    async def _admin_listeners(self) -> list[trio.SocketListener]:
+    def _admin_listeners(self) -> list[trio.SocketListener]:
         socks = [bind(host, self.config.admin_port, self.config.backlog_count) for host in ("0.0.0.0", "::")]
         return [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in socks if sock is not None]
 
@@ -124,6 +138,7 @@ class App:
             lambda: discovery.statistics()["age_s"],
             "Seconds since the controller was last heard.",
         )
+        nursery.start_soon(_keep_open, client)
         nursery.start_soon(discovery.run)
         nursery.start_soon(reporter.run, self.config.report_interval_s, random.random)
         return reporter
@@ -192,6 +207,11 @@ class App:
             ("pump_events_total", lambda: self.pump.events_count, "Events that the pump has served."),
         ):
             gauges[name] = (read, meaning)
+
+
+async def _keep_open(client: Any) -> None:
+    async with client:
+        await trio.sleep_forever()
 
 
 def bind(host: str, port: int, backlog_count: int) -> socket.socket | None:

@@ -27,7 +27,6 @@ class SocketChannel:
 
     __slots__ = (
         "_events",
-        "_is_closing",
         "_is_congested",
         "_is_eof_written",
         "_is_registered",
@@ -80,7 +79,6 @@ class SocketChannel:
         self._events = READ
         self._is_congested = False
         self._is_eof_written = False
-        self._is_closing = False
         self._is_registered = True
         series.opened += 1
         series.open_now += 1
@@ -173,7 +171,7 @@ class SocketChannel:
             self.active_s = self._pump.now_s
         if self.queued_bytes or self._events & WRITE or self._is_congested:
             self._balance()
-        if not self.queued_bytes and (self._is_eof_written or self._is_closing or self.on_flushed is not None):
+        if not self.queued_bytes and (self._is_eof_written or self.on_flushed is not None):
             self._end_flush()
 
     def _send_some(self, out: list[bytes]) -> int:
@@ -213,9 +211,6 @@ class SocketChannel:
                 self._source.resume(1)
 
     def _end_flush(self) -> None:
-        if self._is_closing:
-            self._shut("")
-            return
         if self._is_eof_written:
             self._is_eof_written = False
             try:
@@ -263,18 +258,8 @@ class SocketChannel:
     # the end
 
     def close(self) -> None:
-        """Send what is queued, wait for the kernel to take it, then close."""
-        if not self.is_open:
-            return
-        self.on_data = self.on_eof = _deaf
-        self.on_lost = lambda _errno: None
-        self.on_flushed = None
-        self.feed_from(None)
-        if self.queued_bytes:
-            self._is_closing = True
-            self.pause(2)
-        else:
-            self._shut("")
+        """Close in order; what the kernel has not taken yet is lost (see `on_flushed`)."""
+        self._shut("")
 
     def abort(self) -> None:
         if self.is_open:

@@ -173,7 +173,7 @@ class Conversation:
     def _proceed(self) -> None:
         reader = self._reader
         if self.has_ended and not reader.rest:
-            self._close()
+            self._finish()
         elif reader.rest:
             self.parts.pump.defer(self._next)
         else:
@@ -209,16 +209,23 @@ class Conversation:
         channel = self.channel
         if self._is_lingering or not channel.is_open:
             return
-        if self.has_ended:
-            self._close()
-            return
         self._is_lingering = True
         channel.on_data = _drop
-        channel.on_eof = self._close
-        channel.on_lost = lambda _errno: self._close()
+        channel.on_eof = self._on_last_eof
+        channel.on_lost = self.on_lost
+        channel.on_flushed = self._on_last_flush
         channel.resume(2)
         channel.write_eof()
-        self.parts.pump.call_at(self.parts.pump.now_s + LINGER_S, self._close)
+
+    def _on_last_eof(self) -> None:
+        if not self.channel.queued_bytes:
+            self._close()
+
+    def _on_last_flush(self) -> None:
+        if self.channel.has_read_eof:
+            self._close()
+        else:
+            self.parts.pump.call_at(self.parts.pump.now_s + LINGER_S, self._close)
 
     def _close(self) -> None:
         self.channel.close()
@@ -260,7 +267,8 @@ class Conversation:
             elif now_s - max(self.channel.active_s, exchange.server_active_s) > config.stream_idle_timeout_s:
                 exchange.expire("idle-timeout")
         elif self._is_lingering:
-            return
+            if now_s - self.channel.active_s > config.stream_idle_timeout_s:
+                self._close()
         elif not self._reader.is_idle:
             self._head_since_s = self._head_since_s or now_s
             if now_s - self._head_since_s > config.head_timeout_s:

@@ -58,6 +58,7 @@ class Discovery:
         self.updates_count = 0
         self.updated_s = 0.0
         """When the controller was last heard (the pump's clock)."""
+        targets.is_connected = True  # until it is known to be otherwise: the first targets wait for an answer
         targets.on_wanted = self._on_wanted
 
     def _on_wanted(self) -> None:
@@ -142,10 +143,10 @@ class Discovery:
         self._pump.enter(self._targets.disconnect)
 
     def _pause_s(self) -> float:
-        limit_s = min(BACKOFF_MAX_S, BACKOFF_MIN_S * 2 ** min(self._failures_count, 10))
+        limit_s = min(BACKOFF_MAX_S, BACKOFF_MIN_S * 2.0 ** min(self._failures_count, 10))
         return limit_s * (0.5 + 0.5 * self._random())
 
     def statistics(self) -> dict[str, float]:
         """For metrics: whether connected, the age of what is known in seconds."""
-        age_s = float(self._pump.now_s - self.updated_s) if self.updates_count else float("inf")
+        age_s: float = self._pump.now_s - self.updated_s if self.updates_count else float("inf")
         return {"connected": float(self._targets.is_connected), "age_s": age_s}

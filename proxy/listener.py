@@ -123,5 +123,10 @@ class Listener:
         """Take in what already waits in the backlog (to close over it would reset it), then close."""
         if self.sock.fileno() >= 0:
             self.on_ready()
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Close at once."""
+        if self.sock.fileno() >= 0:
             self._parts.pump.unregister(self.sock.fileno())
             self.sock.close()

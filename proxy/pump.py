@@ -58,7 +58,7 @@ class Pump:
         self._timers: list[tuple[float, int, ScheduledCall]] = []
         self._order = count()
         self._sleep: trio.CancelScope | None = None
-        self.now_s = clock()
+        self.now_s: float = clock()
         self.turns_count = 0
         self.events_count = 0
 

@@ -48,7 +48,7 @@ class Channel(Protocol):
     def resume(self, reason: int) -> None: ...
 
     def close(self) -> None:
-        """Send what can be sent at once, then close. No callback follows."""
+        """Close in order; what is still queued is lost. No callback follows."""
         ...
 
     def abort(self) -> None:

@@ -361,6 +361,8 @@ class ResponseReader(MessageReader):
         self._complete = False
         try:
             self._parser.feed_data(head[len(held) :] if held else head)
+        except httptools.HttpParserUpgrade:
+            pass
         except httptools.HttpParserError as error:
             # After 101 llhttp stops, and says so in one of two ways; the head is complete all the same.
             if not self._is_head_complete or self._parser.get_status_code() != 101:
@@ -374,7 +376,7 @@ class ResponseReader(MessageReader):
         if status < 200 and status != 101:
             self.sink.on_response(head)
             return
-        if method in (b"HEAD", b"CONNECT") or status == 101:
+        if head.framing == NO_BODY and (method in (b"HEAD", b"CONNECT") or status == 101):
             self._renew()  # llhttp cannot know that no body follows
         if head.framing != NO_BODY:
             self._complete = False

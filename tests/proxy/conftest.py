@@ -1,0 +1,10 @@
+"""Makes the house's helpers importable and its fixtures known."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from proxyhouse import controller, serve, start_sidecar
+
+__all__ = ["controller", "serve", "start_sidecar"]
