@@ -1,0 +1,100 @@
+"""`python -m bench.startup`: how long init container and sidecar take to start, and what the sidecar weighs. Edge.
+
+Both run as in a pod: in a network namespace of their own, the sidecar as uid 2102. Each figure is the median of RUNS.
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.arena import AS_SIDECAR, BIN, CLIENT, arena, process, release
+from bench.load import rss_mb
+from contract import environment
+from contract.ports import ADMIN_PORT
+
+RUNS = 7
+IDLE_S = 2.0
+"""Rest before the idle sidecar is weighed."""
+READY_TIMEOUT_S = 10.0
+POLL_S = 0.005
+
+# One process that asks until it is answered: a new one for every question would cost more than what is measured.
+_WAIT_READY = f"""
+import socket, sys, time
+deadline = time.monotonic() + {READY_TIMEOUT_S}
+while time.monotonic() < deadline:
+    try:
+        with socket.create_connection(("127.0.0.1", {ADMIN_PORT}), 1) as s:
+            s.sendall(b"GET /ready HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n")
+            if s.recv(64).startswith(b"HTTP/1.1 200"):
+                print(time.monotonic())
+                sys.exit(0)
+    except OSError:
+        pass
+    time.sleep({POLL_S})
+sys.exit("not ready in time")
+"""
+
+
+def init_ms() -> float:
+    """Milliseconds from exec to exit of tulle-init in a fresh set of tables, both families."""
+    release()
+    begin = time.monotonic()
+    subprocess.run(
+        ("ip", "netns", "exec", CLIENT, str(BIN / "tulle-init")),
+        check=True,
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+    )
+    return (time.monotonic() - begin) * 1000
+
+
+def sidecar(folder: Path) -> tuple[float, float]:
+    """Milliseconds from exec to the first 200 of /ready, and MiB resident when idle."""
+    values = {environment.POD_NAME: "bench", environment.POD_NAMESPACE: "bench", environment.POD_IPS: "10.254.7.1"}
+    # The clock of the asking process and ours are one: CLOCK_MONOTONIC of the machine.
+    asking = subprocess.Popen(
+        ("ip", "netns", "exec", CLIENT, str(BIN / "python"), "-S", "-E", "-c", _WAIT_READY),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(0.3)
+    begin = time.monotonic()
+    with process(CLIENT, (*AS_SIDECAR, str(BIN / "tulle-proxy")), folder / "proxy.log", environment=values) as child:
+        answer, _ = asking.communicate(timeout=READY_TIMEOUT_S + 5)
+        if asking.returncode:
+            raise RuntimeError((folder / "proxy.log").read_text() or "the sidecar did not become ready")
+        time.sleep(IDLE_S)
+        return (float(answer) - begin) * 1000, rss_mb(child.pid)
+
+
+def main() -> None:
+    """Measure and print."""
+    if os.geteuid() != 0:
+        sys.exit("the benchmark makes network namespaces: run it as root")
+    with tempfile.TemporaryDirectory(prefix="tulle-bench-") as name, arena():
+        init = [init_ms() for _ in range(RUNS)]
+        release()
+        starts = [sidecar(Path(name)) for _ in range(RUNS)]
+    table = Table(title=f"Start and weight, median of {RUNS}")
+    for column in ("what", "median", "worst", "limit"):
+        table.add_column(column, justify="left" if column == "what" else "right")
+    ready, weight = [ms for ms, _ in starts], [mb for _, mb in starts]
+    for what, values, unit, limit in (
+        ("init container, exec to exit", init, "ms", 400),
+        ("sidecar, exec to ready", ready, "ms", 700),
+        ("sidecar, resident when idle", weight, "MB", 45),
+    ):
+        table.add_row(what, f"{statistics.median(values):.0f} {unit}", f"{max(values):.0f} {unit}", f"{limit} {unit}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
