@@ -126,7 +126,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 def _install(cluster: Cluster) -> None:
-    manifest = cluster.run("tulle", "install")
+    manifest = cluster.run("tulle", "install", "--set", f"registry={cluster.images}")
     cluster.kubectl("apply", "-f", "-", stdin=manifest)
     cluster.run("tulle", "check", "--wait", "80")
 
