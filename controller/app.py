@@ -3,6 +3,7 @@
 Every refusal is an RFC 9457 problem document, those that the framework makes too.
 """
 
+import asyncio
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated, Any, Final
@@ -64,13 +65,19 @@ def make_app(truth: Truth) -> FastAPI:
     return app
 
 
-def _stat(truth: Truth, request: Request, kind: str, namespace: str | None, name: str | None) -> Response:
+async def _stat(truth: Truth, request: Request, kind: str, namespace: str | None, name: str | None) -> Response:
     truth.check_synced()
     parameters: dict[str, list[str]] = {}
     for parameter, value in request.query_params.multi_items():
         parameters.setdefault(parameter, []).append(value)
     query = parse_query(kind, namespace, name, parameters)
-    return _json(answer(query, truth.cluster, truth.traffic, truth.clock()))
+    steps = answer(query, truth.cluster, truth.traffic, truth.clock())
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return _json(end.value)
+        await asyncio.sleep(0)
 
 
 def _add_stat(app: FastAPI, truth: Truth) -> None:
@@ -84,7 +91,7 @@ def _add_stat(app: FastAPI, truth: Truth) -> None:
         source: From = None, from_namespace: FromNamespace = None,
     ) -> Response:  # fmt: skip
         """Traffic of one resource over the window: one row."""
-        return _stat(truth, request, resource, namespace, name)
+        return await _stat(truth, request, resource, namespace, name)
 
     @app.get("/api/v1/namespaces/{namespace}/{resource}/stat", summary="All of a kind in a namespace", **common)
     async def stat_kind(
@@ -93,7 +100,7 @@ def _add_stat(app: FastAPI, truth: Truth) -> None:
         source: From = None, from_namespace: FromNamespace = None,
     ) -> Response:  # fmt: skip
         """Traffic of every resource of the kind in the namespace, those without traffic too: one row each."""
-        return _stat(truth, request, resource, namespace, None)
+        return await _stat(truth, request, resource, namespace, None)
 
     @app.get("/api/v1/namespaces/{namespace}/stat", summary="A namespace as a whole", **common)
     async def stat_namespace(
@@ -102,7 +109,7 @@ def _add_stat(app: FastAPI, truth: Truth) -> None:
         source: From = None, from_namespace: FromNamespace = None,
     ) -> Response:  # fmt: skip
         """Traffic of all the namespace's pods together: one row."""
-        return _stat(truth, request, "namespaces", namespace, None)
+        return await _stat(truth, request, "namespaces", namespace, None)
 
     @app.get("/api/v1/{resource}/stat", summary="All of a kind in all namespaces", **common)
     async def stat_everywhere(
@@ -111,7 +118,7 @@ def _add_stat(app: FastAPI, truth: Truth) -> None:
         source: From = None, from_namespace: FromNamespace = None,
     ) -> Response:  # fmt: skip
         """Traffic of every resource of the kind in the cluster, those without traffic too: one row each."""
-        return _stat(truth, request, resource, None, None)
+        return await _stat(truth, request, resource, None, None)
 
 
 def _add_operations(app: FastAPI, truth: Truth) -> None:

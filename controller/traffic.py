@@ -129,9 +129,12 @@ class Traffic:
         return True
 
     def samples(self, direction: Direction) -> Iterator[tuple[Source, Peer, Sample]]:
-        """All series of a direction with who reported them and their peer."""
-        for source in self.sources.values():
-            for (series_direction, peer), series in source.series.items():
+        """All series of a direction with who reported them and their peer.
+
+        Reports may come in between two of them: what is new since the beginning is left out.
+        """
+        for source in list(self.sources.values()):
+            for (series_direction, peer), series in list(source.series.items()):
                 if series_direction == direction:
                     yield source, peer, Sample(series, source.reported_until_s)
 

@@ -1,15 +1,17 @@
 """From reports to rows, with Linkerd's meaning of inbound, to and from."""
 
+from collections.abc import Generator
+
 import pytest
 
 from contract.metrics import LATENCY_BUCKETS_MS
 from contract.report import Direction, HttpSeries, Peer, Report, TcpSeries
-from contract.stat import StatRow
+from contract.stat import StatAnswer, StatRow
+from controller import stat
 from controller.cluster import Cluster
 from controller.objects import Key, Owner
 from controller.problems import Refusal
-from controller.query import parse_query
-from controller.stat import answer
+from controller.query import Query, parse_query
 from controller.traffic import Traffic
 from tests.controller.builders import cluster_of, endpoint, namespace, piece, pod, service, workload
 
@@ -58,9 +60,21 @@ def ingest(
     traffic.ingest(found, owner, NOW_S)
 
 
+def answer_whole(query: Query, cluster: Cluster, traffic: Traffic, now_s: float) -> StatAnswer:
+    return finish(stat.answer(query, cluster, traffic, now_s))
+
+
+def finish(steps: Generator[None, None, StatAnswer]) -> StatAnswer:
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+
+
 def rows(kind: str, cluster: Cluster, traffic: Traffic, ns: str | None = "shop", name: str | None = None, **more: str):
     given = {("from" if key == "source" else key): [value] for key, value in more.items()}
-    found = answer(parse_query(kind, ns, name, given), cluster, traffic, NOW_S)
+    found = answer_whole(parse_query(kind, ns, name, given), cluster, traffic, NOW_S)
     return {row.name: row for row in found.rows}
 
 
@@ -144,7 +158,7 @@ def test_pods_namespaces_and_jobs_have_rows(cluster: Cluster, traffic: Traffic):
 
 
 def test_all_namespaces_are_one_table(cluster: Cluster, traffic: Traffic):
-    found = answer(parse_query("po", None, None, {}), cluster, traffic, NOW_S)
+    found = answer_whole(parse_query("po", None, None, {}), cluster, traffic, NOW_S)
     assert [(row.namespace, row.name) for row in found.rows][:2] == [("other", "bare"), ("shop", "catalog-1")]
     assert list(rows("ns", cluster, traffic, ns=None)) == ["other", "shop"]
 
@@ -195,7 +209,18 @@ def test_tcp_only_traffic_has_no_requests_but_bytes(cluster: Cluster):
 
 
 def test_traffic_that_ended_before_the_window_is_no_traffic(cluster: Cluster, traffic: Traffic):
-    found = answer(parse_query("deploy", "shop", "web", {"window": ["10s"]}), cluster, traffic, NOW_S + 120)
+    found = answer_whole(parse_query("deploy", "shop", "web", {"window": ["10s"]}), cluster, traffic, NOW_S + 120)
     assert found.rows[0].rps is None
-    later = answer(parse_query("deploy", "shop", "web", {"window": ["5m"]}), cluster, traffic, NOW_S + 120)
+    later = answer_whole(parse_query("deploy", "shop", "web", {"window": ["5m"]}), cluster, traffic, NOW_S + 120)
     assert later.rows[0].rps == pytest.approx(100 / 130, abs=0.001)
+
+
+def test_long_question_lets_others_in_between_and_counts_what_was_there(cluster: Cluster):
+    traffic = Traffic(10_000, 10_000)
+    peers = [Peer("shop", "catalog", f"catalog-{number}") for number in range(1900)]
+    ingest(traffic, cluster, "web-1", *(http("outbound", 1, 0, peer) for peer in peers))
+    steps = stat.answer(parse_query("svc", "shop", None, {}), cluster, traffic, NOW_S)
+    next(steps)
+    ingest(traffic, cluster, "catalog-1", http("outbound", 1, 0, Peer("shop", "catalog")))
+    (row,) = finish(steps).rows
+    assert row.rps == pytest.approx(190.0)
