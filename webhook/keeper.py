@@ -111,13 +111,20 @@ class Keeper:
                 held = fresh = None
             if held is not None and fresh is None:
                 return held
-            fresh = fresh or certificates.first_material(self._names, now)
+            fresh = fresh or self._anew(now)
             version = stored.resource_version if stored else None
             data = certificates.to_data(fresh)
             if self._kube.write_secret(self._namespace, names.WEBHOOK_SECRET, data, version):
                 log.info("certificate", action="made" if held is None else "renewed", secret=names.WEBHOOK_SECRET)
                 return fresh
         raise KubeError(f"Secret {names.WEBHOOK_SECRET} is written faster by others than it can be read")
+
+    def _anew(self, now: datetime) -> Material:
+        """What a lost or damaged Secret is made of: what is served and trusted by now, else something first."""
+        if not self._is_serving_own:
+            return certificates.first_material(self._names, now)
+        served = self._serving.material
+        return certificates.renewed(served, self._names, now) or served
 
     def _publish(self, bundle: bytes) -> tuple[list[bytes] | None, bool]:
         """Make every webhook of the registration trust the bundle; return what each trusts now, and if it changed."""

@@ -5,6 +5,7 @@ no more about a namespace's labels.
 """
 
 import json
+import os
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ Json = dict[str, Any]
 
 TIMEOUT_S = (3.0, 10.0)
 """Connect and read."""
+
+SERVICE_HOST = "KUBERNETES_SERVICE_HOST"
+"""Kubernetes sets it in every container."""
 
 UNREACHABLE = (urllib3.exceptions.HTTPError, OSError, ValueError)
 """What the client lets through besides ApiException when an answer does not come, or is no JSON."""
@@ -48,10 +52,12 @@ def connect(kubeconfig: str) -> "Kube":
     """
     settings = client.Configuration()
     try:
-        if kubeconfig:
-            config.load_kube_config(config_file=kubeconfig, client_configuration=settings)  # type: ignore[no-untyped-call]
+        # Not the client's own load_config, which prints a line of doubt on every start in a pod.
+        if kubeconfig or SERVICE_HOST not in os.environ:
+            path = kubeconfig or None
+            config.load_kube_config(config_file=path, client_configuration=settings)  # type: ignore[no-untyped-call]
         else:
-            config.load_config(client_configuration=settings)  # type: ignore[no-untyped-call]
+            config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
     except (config.ConfigException, OSError) as error:
         where = f"kubeconfig {kubeconfig}" if kubeconfig else "service account or kubeconfig"
         raise KubeError(f"no usable {where}: {error}") from error

@@ -250,6 +250,18 @@ def test_a_damaged_secret_is_replaced(api: StubApi, kube: Kube) -> None:
     assert handshake(serving.context, serving.material.bundle)
 
 
+def test_a_deleted_secret_comes_back_as_what_is_served(api: StubApi, kube: Kube) -> None:
+    kept, serving = keeper(kube, Clock())
+    kept.round()
+    before = serving.material
+
+    del api.objects[SECRET]
+    kept.round()
+
+    assert before == serving.material
+    assert before == from_data({key: base64.b64decode(text) for key, text in api.objects[SECRET]["data"].items()})
+
+
 def test_an_api_server_that_goes_away_does_not_make_a_ready_replica_unready(api: StubApi, kube: Kube) -> None:
     kept, _ = keeper(kube, Clock())
     kept.round()
