@@ -165,7 +165,7 @@ def _start(paths: Paths, listener: socket.socket) -> Running:
 
 
 def _environment() -> dict[str, str]:
-    """The daemon's own: a path that has nft and ip, the project importable, nothing of ours that could lead it astray."""
+    """The daemon's own: a path that has nft and ip, the project importable, nothing that could lead it astray."""
     project = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     kept = {key: value for key, value in os.environ.items() if key in ("LANG", "LC_ALL", "TZ", "HOME", "VIRTUAL_ENV")}
     return kept | {"PATH": _PATH, "PYTHONPATH": project, "PYTHONUNBUFFERED": "1"}

@@ -8,11 +8,12 @@ tracking therefore sees both directions of every connection (with a bridge, two 
 All functions block for a few milliseconds: call them in a thread. Sources: veth(4), rtnetlink(7), ip-sysctl.rst.
 """
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pyroute2 import IPRoute
+from pyroute2 import IPRoute, NetlinkError
 
 from . import syscalls as sc
 from .addresses import (
@@ -175,7 +176,11 @@ def remove_pod(node: int, addresses: PodAddresses) -> None:
     """Remove the link (and with it its routes) now, not when the last process of the pod is gone."""
     with inside(node), IPRoute() as ip:
         for index in ip.link_lookup(ifname=addresses.link):
-            ip.link("del", index=index)
+            try:
+                ip.link("del", index=index)
+            except NetlinkError as error:
+                if error.code != errno.ENODEV:  # the pod's namespace went in between, and took the link with it
+                    raise
 
 
 def _write_settings(settings: dict[str, str]) -> None:

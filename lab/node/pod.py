@@ -338,13 +338,13 @@ class PodWorker:
 
     async def _release(self) -> None:
         """Give the network back; the volumes stay until the pod is gone, for its logs."""
-        if self.netns >= 0:
-            os.close(self.netns)
-            self.netns = -1
         if self._addresses is not None:
             await asyncio.to_thread(network.remove_pod, self.shared.node_netns, self._addresses)
             self.shared.pool.give(self._addresses)
             self._addresses = None
+        if self.netns >= 0:
+            os.close(self.netns)
+            self.netns = -1
 
     async def _remove(self) -> None:
         volume_files.remove_tree(self.folder)

@@ -223,7 +223,8 @@ def take_credentials(who: Credentials) -> None:
 def shrink(who: Credentials, held: int) -> None:
     """After `take_credentials`: hold no more capabilities than the program, and let it look at this process in /proc."""
     if who.uid == 0:
-        sc.set_capabilities(held & sum(1 << number for number, name in enumerate(CAPABILITIES) if name in who.capabilities))
+        kept = sum(1 << number for number, name in enumerate(CAPABILITIES) if name in who.capabilities)
+        sc.set_capabilities(held & kept)
     sc.prctl(sc.PR_SET_DUMPABLE, 1)
 
 

@@ -9,7 +9,7 @@ from .endpoints import Object
 
 
 async def follow(registry: Registry, resource: str) -> AsyncIterator[Object | None]:
-    """Each object that is here, or changes, or went. None says that a watch was begun anew and deletions were missed."""
+    """Each object that is here, or changes, or went. None: a watch was begun anew, and deletions were missed."""
     while True:
         watch = registry.watch(resource)
         try:
