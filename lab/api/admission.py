@@ -17,9 +17,10 @@ from typing import Final
 
 import structlog
 
-from lab.api import errors
+from lab.api import errors, rbac_escalation
 from lab.api.errors import ApiError
 from lab.api.identity import User
+from lab.api.rbac import policy_of
 from lab.api.reader import Object, Reader
 from lab.api.resources import Resource
 from lab.api.service_accounts import account_of, admit_pod
@@ -89,14 +90,16 @@ class Admission:
         """Admit one write; the arguments are left alone.
 
         Raises ApiError: a webhook's own code when it denies, 500 when one that fails closed gives no answer, 400 for a
-        dry run that a webhook does not support, 403 for an unknown service account, 422 for a bad webhook
-        configuration.
+        dry run that a webhook does not support, 403 for an unknown service account or for rights that the user cannot
+        grant, 422 for a bad webhook configuration.
         """
         attempt = Attempt(operation, resource, subresource, old, new, namespace_object, user, dry_run)
         if resource.group == GROUP:
             if new is not None:
                 refuse_configuration(new)
             return AdmissionResult(new)
+        if resource.group == rbac_escalation.GROUP and new is not None and rbac_escalation.is_grant(old, new):
+            rbac_escalation.check_grant(resource.plural, new, user, policy_of(self._reader))
         warnings: list[str] = []
         attempt = await self._built_in(attempt)
         changed = await self._mutate(attempt, warnings)

@@ -19,7 +19,7 @@ from starlette.datastructures import Headers
 from lab.api import errors
 from lab.api.errors import ApiError
 from lab.api.identity import User
-from lab.api.rbac import AUTHENTICATED, MASTERS, UNAUTHENTICATED, Policy, Question, allows
+from lab.api.rbac import AUTHENTICATED, MASTERS, UNAUTHENTICATED, Policy, Question, allows, policy_of
 from lab.api.rbac_built_ins import BUILT_INS
 from lab.api.reader import Reader
 from lab.api.tokens import Claims, TokenError, TokenIssuer, is_alive
@@ -127,8 +127,7 @@ class Authority:
 
     def policy(self) -> Policy:
         """The roles and bindings as they are stored now."""
-        rows = ("roles", "clusterroles", "rolebindings", "clusterrolebindings")
-        return Policy(*(self._reader.list(row) for row in rows))
+        return policy_of(self._reader)
 
     async def _impersonated(self, user: User, headers: Mapping[str, str]) -> User:
         name = headers["impersonate-user"]

@@ -10,12 +10,11 @@ Sources: the PolicyRule type of rbac.authorization.k8s.io/v1; the built-in roles
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from lab.api.identity import User
+from lab.api.reader import Object, Reader
 from lab.api.selectors import selects
-
-Object = dict[str, Any]
 
 MASTERS: Final = "system:masters"
 """The group that no rule binds."""
@@ -52,6 +51,11 @@ class Granted:
 
     rule: Object
     source: str
+
+
+def policy_of(reader: Reader) -> Policy:
+    """The roles and bindings as they are stored now."""
+    return Policy(*(reader.list(row) for row in ("roles", "clusterroles", "rolebindings", "clusterrolebindings")))
 
 
 def rules_of(user: User, namespace: str, policy: Policy) -> Iterator[Granted]:
