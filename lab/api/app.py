@@ -105,7 +105,7 @@ class _Front:
             raise errors.method_not_allowed()
         if path in ("/api", "/apis"):
             return self._groups(http, path)
-        steps = path.split("/")[1:]
+        steps = path.removeprefix("/").split("/")
         if steps[0] == "api" and len(steps) == 2:
             return _json(discovery.resources(catalog, "", steps[1]))
         if steps[0] == "apis" and len(steps) == 2:

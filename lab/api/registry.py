@@ -189,6 +189,7 @@ class Registry:
         raise errors.conflict(row.plural, row.group, name)
 
     def _keep(self, row: Resource, old: Object | None, new: Object, write: Write) -> Object:
+        validation.require(row, new)
         if row.key == "customresourcedefinitions":
             write.options.warnings.extend(self._customs.establish(new))
         if self.completion is not None and not write.subresource:

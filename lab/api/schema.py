@@ -144,6 +144,10 @@ def _walk(value: Value, schema: Schema, path: str, findings: Findings) -> None:
         if isinstance(items, Mapping):
             inner = resolved(items)
             for index, item in enumerate(value):
+                if item is None and not inner.get("nullable"):
+                    findings.wrong_types.append(
+                        cause(f"{path}[{index}]", "Invalid value: null: an item may not be null")
+                    )
                 _walk(item, inner, f"{path}[{index}]", findings)
     findings.bad_values.extend(_bad_values(value, schema, path))
 

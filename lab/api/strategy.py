@@ -46,6 +46,7 @@ def shaped(row: Resource, obj: Object, namespace: str | None) -> Object:
     """
     new: Object = {**clone(obj), "apiVersion": row.api_version, "kind": row.kind}
     metadata = new.setdefault("metadata", {})
+    _check_metadata(metadata)
     if row.namespaced:
         place = metadata.get("namespace") or namespace or "default"
         if namespace and place != namespace:
@@ -59,6 +60,15 @@ def shaped(row: Resource, obj: Object, namespace: str | None) -> Object:
         why = "Required value: name or generateName is required"
         raise errors.invalid(row.kind, row.group, "", [errors.cause("metadata.name", why, "FieldValueRequired")])
     return new
+
+
+def _check_metadata(metadata: Any) -> None:
+    """Raise ApiError BadRequest unless what names an object is text."""
+    if not isinstance(metadata, dict):
+        raise errors.bad_request("metadata: must be an object")
+    for field in ("name", "namespace", "generateName", "uid", "resourceVersion"):
+        if not isinstance(metadata.get(field) or "", str):
+            raise errors.bad_request(f"metadata.{field}: must be text, not {metadata[field]!r}")
 
 
 def begin(row: Resource, new: Object) -> None:
@@ -175,8 +185,15 @@ def _resources(container: Object) -> tuple[dict[str, str], dict[str, str]]:
 
 def check_update(row: Resource, old: Object, new: Object) -> None:
     """Raise ApiError Conflict when the client wrote about another state, or another object of the same name."""
+    if not isinstance(new, dict):
+        raise errors.bad_request("what the patch makes is not an object")
     new["apiVersion"], new["kind"] = row.api_version, row.kind
     metadata = new.setdefault("metadata", {})
+    _check_metadata(metadata)
+    for field in ("name", "namespace"):
+        if metadata.get(field, "") != old["metadata"].get(field, ""):
+            place = f"{old['metadata'].get(field)}, not {metadata.get(field)}"
+            raise errors.bad_request(f"metadata.{field}: a write cannot change it: it is {place}")
     check_preconditions(row, old, metadata.get("uid") or None, metadata.get("resourceVersion") or None)
 
 

@@ -1,7 +1,7 @@
 """Whether an object may be kept: against its schema, and by the rules of its kind that no schema says. Pure.
 
-`conform` is decoding: unknown fields and wrong types, as the client sent them. `validate` is judgement: required
-fields, bad values, names, immutable fields. Messages name the field.
+`conform` is decoding: unknown fields and wrong types, as the client sent them. `require` is judgement by the schema:
+required fields, bad values, names; `validate` by the rules of the kind. Messages name the field.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ _DATA_KEY = re.compile(r"[-._a-zA-Z0-9]+")
 # How each kind may be named; kinds that are not here take a DNS subdomain.
 LABEL_KINDS = ("namespaces",)
 LABEL_1035_KINDS = ("services",)
+# Kinds that are nothing without a spec, though their schema does not say so.
+SPEC_KINDS = ("pods", "deployments", "replicasets", "jobs", "services")
 FREE_KINDS = ("roles", "clusterroles", "rolebindings", "clusterrolebindings")
 
 
@@ -60,15 +62,23 @@ def conform(row: Resource, new: Object, mode: str, warnings: list[str]) -> None:
         holder.pop(key, None)
 
 
-def validate(row: Resource, old: Object | None, new: Object) -> None:
-    """Judge. Raises ApiError Invalid with all causes."""
+def require(row: Resource, new: Object) -> None:
+    """Judge by name and schema: what must be there is there, and every value is one that the field takes.
+
+    Raises ApiError Invalid with all causes.
+    """
     causes = list(_metadata(row, new))
-    wanted = schema_of(row)
-    if wanted:
-        found = schema.check(new, wanted)
-        causes += [*found.missing, *found.bad_values]
-    if not causes:
-        causes += RULES[row.key](old, new) if row.key in RULES else ()
+    found = schema.check(new, schema_of(row))
+    causes += [*found.missing, *found.bad_values]
+    if row.key in SPEC_KINDS and not new.get("spec"):
+        causes.append(cause("spec", "Required value", "FieldValueRequired"))
+    if causes:
+        raise errors.invalid(row.kind, row.group, _name(new), causes)
+
+
+def validate(row: Resource, old: Object | None, new: Object) -> None:
+    """Judge by the rules of the kind, once `require` has passed. Raises ApiError Invalid with all causes."""
+    causes = [*(RULES[row.key](old, new) if row.key in RULES else ())]
     if old is not None:
         causes += _immutables(row, old, new)
     if causes:
@@ -160,7 +170,7 @@ def _pod(old: Object | None, new: Object) -> Causes:
     if old is None:
         yield from _pod_spec(new.get("spec") or {}, "spec")
         return
-    before, after = ({**side["spec"]} for side in (old, new))
+    before, after = ({**(side.get("spec") or {})} for side in (old, new))
     for spec in (before, after):
         for field in MUTABLE_POD_FIELDS:
             spec.pop(field, None)
