@@ -54,7 +54,7 @@ def options(
     control_plane_namespace: Annotated[
         str, typer.Option("--control-plane-namespace", "-L", envvar="TULLE_NAMESPACE", help="Where Tulle runs.")
     ] = names.CONTROL_PLANE_NAMESPACE,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Say more, tracebacks included.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Tell each request, and where a bug is.")] = False,
 ) -> None:
     """Options that every command shares."""
     context.obj = Global(kubeconfig, kube_context, control_plane_namespace, verbose)
@@ -244,7 +244,8 @@ def version(
 def _cluster(context: typer.Context) -> "Cluster":
     from cli.cluster import Cluster
 
-    cluster = Cluster(context.obj.kubeconfig, context.obj.context, context.obj.control_plane)
+    chosen: Global = context.obj
+    cluster = Cluster(chosen.kubeconfig, chosen.context, chosen.control_plane, chosen.verbose)
     context.call_on_close(cluster.close)
     return cluster
 

@@ -6,6 +6,7 @@ command line wants plain JSON, hard deadlines and no retries.
 
 import json
 import ssl
+import sys
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -48,6 +49,8 @@ class Cluster:
     kubeconfig: str | None
     context: str | None
     control_plane: str
+    verbose: bool = False
+    """Tell each request on stderr."""
 
     @cached_property
     def _client(self) -> httpx.Client:
@@ -63,6 +66,7 @@ class Cluster:
             timeout=httpx.Timeout(REQUEST_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
             proxy=configuration.proxy or None,
             trust_env=False,
+            event_hooks={"response": [_tell]} if self.verbose else {},
         )
 
     def close(self) -> None:
@@ -156,6 +160,10 @@ class Cluster:
             return answer
         message, reason = _refusal(answer)
         raise ClusterError(message, answer.status_code, reason)
+
+
+def _tell(answer: httpx.Response) -> None:
+    print(f"tulle: {answer.request.method} {answer.request.url}: {answer.status_code}", file=sys.stderr)
 
 
 def _refusal(answer: httpx.Response) -> tuple[str, str]:

@@ -93,6 +93,12 @@ def test_version_tells_both_sides(api: Api, tulle: Tulle) -> None:
     assert json.loads(tulle("version", "-o", "json").out) == {"client": VERSION, "server": "0.2.0"}
 
 
+def test_verbose_tells_each_request(api: Api, tulle: Tulle) -> None:
+    api.answers[f"{CONTROLLER}/api/v1/version"] = {"version": VERSION}
+    ran = tulle("--verbose", "version")
+    assert ran.err == f"tulle: GET {api.url}{CONTROLLER}/api/v1/version: 200\n"
+
+
 def test_version_of_the_client_needs_no_cluster(api: Api, tulle: Tulle) -> None:
     assert tulle("version", "--client") == Ran(0, f"Client version: {VERSION}\n", "")
     assert api.requests == []
