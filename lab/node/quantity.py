@@ -39,4 +39,4 @@ def parse(text: str | int | float) -> Decimal:
 def divided(quantity: str | int | float, divisor: str | int | float) -> str:
     """How many `divisor`s a quantity is, rounded up, as a resourceFieldRef gives it. A divisor of 0 counts as 1."""
     by = parse(divisor) or Decimal(1)
-    return str((parse(quantity) / by).to_integral_value(ROUND_CEILING))
+    return str(int((parse(quantity) / by).to_integral_value(ROUND_CEILING)))
