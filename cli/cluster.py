@@ -8,7 +8,7 @@ import json
 import ssl
 import sys
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import httpx
@@ -64,9 +64,14 @@ class Cluster:
             headers=headers,
             verify=_tls(configuration) if configuration.host.startswith("https") else False,
             timeout=httpx.Timeout(REQUEST_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
-            proxy=configuration.proxy or None,
+            proxy=_proxy(configuration),
             trust_env=False,
-            event_hooks={"response": [_tell]} if self.verbose else {},
+            event_hooks={
+                "request": [partial(_name_server, configuration.tls_server_name)]
+                if configuration.tls_server_name
+                else [],
+                "response": [_tell] if self.verbose else [],
+            },
         )
 
     def close(self) -> None:
@@ -162,6 +167,11 @@ class Cluster:
         raise ClusterError(message, answer.status_code, reason)
 
 
+def _name_server(tls_server_name: str, request: httpx.Request) -> None:
+    """The kubeconfig's tls-server-name: what the certificate must be for when the address says something else."""
+    request.extensions["sni_hostname"] = tls_server_name
+
+
 def _tell(answer: httpx.Response) -> None:
     print(f"tulle: {answer.request.method} {answer.request.url}: {answer.status_code}", file=sys.stderr)
 
@@ -192,6 +202,15 @@ def _load(kubeconfig: str | None, context: str | None) -> Any:
         except config.ConfigException:
             raise ClusterError(f"no usable kubeconfig: {' '.join(str(error).split())}") from error
     return configuration
+
+
+def _proxy(configuration: Any) -> str | None:
+    """The kubeconfig's proxy-url or the environment's proxy, unless NO_PROXY takes the server out."""
+    from kubernetes.client.rest import should_bypass_proxies
+
+    if not configuration.proxy or should_bypass_proxies(configuration.host, configuration.no_proxy or ""):
+        return None
+    return str(configuration.proxy)
 
 
 def _tls(configuration: Any) -> ssl.SSLContext:

@@ -99,6 +99,16 @@ def test_verbose_tells_each_request(api: Api, tulle: Tulle) -> None:
     assert ran.err == f"tulle: GET {api.url}{CONTROLLER}/api/v1/version: 200\n"
 
 
+def test_a_proxy_of_the_environment_is_used_unless_the_server_is_taken_out(
+    api: Api, tulle: Tulle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.answers[f"{CONTROLLER}/api/v1/version"] = {"version": VERSION}
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    assert "cannot reach the cluster" in tulle("version").err
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    assert tulle("version").code == 0
+
+
 def test_version_of_the_client_needs_no_cluster(api: Api, tulle: Tulle) -> None:
     assert tulle("version", "--client") == Ran(0, f"Client version: {VERSION}\n", "")
     assert api.requests == []
