@@ -21,6 +21,9 @@ from tests.controller.builders import kind_of
 
 Line = dict[str, Any]
 
+HTTP = httpx.Client(trust_env=False, verify=False, limits=httpx.Limits(max_connections=None))
+"""One client for all: making one costs more than most tests."""
+
 
 class Running:
     """The test's hands on it."""
@@ -65,7 +68,7 @@ class Running:
 
     def metric(self, name: str) -> float:
         """Value of a sample of /metrics, written as there, labels too."""
-        text = httpx.get(f"{self.url}/metrics").text
+        text = HTTP.get(f"{self.url}/metrics").text
         return next(float(line.rpartition(" ")[2]) for line in text.splitlines() if line.rpartition(" ")[0] == name)
 
 
@@ -117,7 +120,7 @@ class Subscription:
 @contextmanager
 def subscribe(url: str, targets: dict[str, str], pod: str = "client") -> Iterator[Subscription]:
     body = {"namespace": "shop", "pod": pod, "targets": targets}
-    with httpx.stream("POST", f"{url}/proxy/v1/discovery", json=body, timeout=10) as response:
+    with HTTP.stream("POST", f"{url}/proxy/v1/discovery", json=body, timeout=10) as response:
         yield Subscription(response)
 
 

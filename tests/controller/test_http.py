@@ -17,7 +17,7 @@ from controller import sidecars
 from controller.objects import Owner
 from controller.settings import Settings
 from tests.controller.builders import endpoint, namespace, piece, pod, service
-from tests.controller.running import Running, deaf_client, running, subscribe
+from tests.controller.running import HTTP, Running, deaf_client, running, subscribe
 
 REPORT: dict[str, Any] = {
     "namespace": "shop",
@@ -131,7 +131,7 @@ def test_long_answers_are_cut_into_several_lines(fresh: Running):
     services = [service(f"s{n}", f"10.96.1.{n}") for n in range(4)]
     pieces = [piece(*many, name=f"p{n}", of=f"s{n}") for n in range(4)]
     fresh.sync(*services, *pieces)
-    with httpx.stream(
+    with HTTP.stream(
         "POST",
         f"{fresh.url}/proxy/v1/discovery",
         json={"namespace": "shop", "pod": "x", "targets": {f"10.96.1.{n}:80": "" for n in range(4)}},
@@ -155,7 +155,7 @@ def test_streams_end_cleanly_at_shutdown_and_new_ones_are_sent_elsewhere(fresh: 
         fresh.do(fresh.truth.hub.shut_down)
         assert stream.rest() == []  # httpx raises if the last chunk is missing
     body = {"namespace": "shop", "pod": "x", "targets": {}}
-    assert "shutting down" in problem(httpx.post(f"{fresh.url}/proxy/v1/discovery", json=body), 503)["detail"]
+    assert "shutting down" in problem(HTTP.post(f"{fresh.url}/proxy/v1/discovery", json=body), 503)["detail"]
 
 
 def test_stream_that_takes_no_byte_is_closed(fresh: Running, monkeypatch: pytest.MonkeyPatch):
@@ -170,7 +170,7 @@ def test_stream_that_takes_no_byte_is_closed(fresh: Running, monkeypatch: pytest
         while fresh.metric("tulle_controller_discovery_streams") != 1 and monotonic() < deadline_s:
             sleep(0.01)
         name = 'tulle_controller_discovery_streams_closed_total{reason="slow"}'
-        while f"\n{name} 1.0" not in httpx.get(f"{fresh.url}/metrics").text and monotonic() < deadline_s:
+        while f"\n{name} 1.0" not in HTTP.get(f"{fresh.url}/metrics").text and monotonic() < deadline_s:
             sleep(0.02)
         assert fresh.metric(name) == 1
         assert fresh.metric("tulle_controller_discovery_streams") == 0
@@ -189,14 +189,14 @@ def test_stream_that_the_client_closed_leaves_nothing_behind(fresh: Running):
 
 def test_discovery_waits_until_the_cluster_was_read(fresh: Running):
     body = {"namespace": "shop", "pod": "x", "targets": {}}
-    response = httpx.post(f"{fresh.url}/proxy/v1/discovery", json=body)
+    response = HTTP.post(f"{fresh.url}/proxy/v1/discovery", json=body)
     assert "pods: not read yet" in problem(response, 503)["detail"]
     assert response.headers["retry-after"] == "1"
-    problem(httpx.get(f"{fresh.url}/readyz"), 503)
-    problem(httpx.get(f"{fresh.url}/api/v1/pods/stat"), 503)
-    assert httpx.get(f"{fresh.url}/healthz").status_code == 200
+    problem(HTTP.get(f"{fresh.url}/readyz"), 503)
+    problem(HTTP.get(f"{fresh.url}/api/v1/pods/stat"), 503)
+    assert HTTP.get(f"{fresh.url}/healthz").status_code == 200
     fresh.sync(*RECORDS)
-    assert httpx.get(f"{fresh.url}/readyz").status_code == 200
+    assert HTTP.get(f"{fresh.url}/readyz").status_code == 200
 
 
 def test_streams_are_bounded(fresh: Running):
@@ -208,7 +208,7 @@ def test_streams_are_bounded(fresh: Running):
     ):
         assert [stream.next_raw() for stream in (first, second, third)] == ["{}"] * 3
         body = {"namespace": "shop", "pod": "x", "targets": {}}
-        assert "3 streams" in problem(httpx.post(f"{fresh.url}/proxy/v1/discovery", json=body), 503)["detail"]
+        assert "3 streams" in problem(HTTP.post(f"{fresh.url}/proxy/v1/discovery", json=body), 503)["detail"]
 
 
 @pytest.mark.parametrize(
@@ -224,27 +224,27 @@ def test_streams_are_bounded(fresh: Running):
     ],
 )
 def test_malformed_subscriptions_name_the_field(shared: Running, body: bytes, field: str):
-    found = problem(httpx.post(f"{shared.url}/proxy/v1/discovery", content=body), 422)
+    found = problem(HTTP.post(f"{shared.url}/proxy/v1/discovery", content=body), 422)
     assert found["errors"][0]["field"] == field
 
 
 def test_too_many_targets_are_refused(shared: Running):
     targets = {f"10.0.{n >> 8}.{n & 255}:80": "" for n in range(4097)}
     body = {"namespace": "shop", "pod": "x", "targets": targets}
-    assert "4096" in problem(httpx.post(f"{shared.url}/proxy/v1/discovery", json=body), 422)["detail"]
+    assert "4096" in problem(HTTP.post(f"{shared.url}/proxy/v1/discovery", json=body), 422)["detail"]
 
 
 # --- reports
 
 
 def post_report(running_: Running, **changes: object) -> httpx.Response:
-    return httpx.post(f"{running_.url}/proxy/v1/reports", json={**REPORT, **changes})
+    return HTTP.post(f"{running_.url}/proxy/v1/reports", json={**REPORT, **changes})
 
 
 def test_report_becomes_a_row(fresh: Running):
     fresh.sync(*RECORDS)
     assert [post_report(fresh).status_code for _ in range(3)] == [204, 204, 204]
-    body = httpx.get(f"{fresh.url}/api/v1/namespaces/shop/pods/web-1/stat").content
+    body = HTTP.get(f"{fresh.url}/api/v1/namespaces/shop/pods/web-1/stat").content
     (row,) = msgspec.json.decode(body, type=StatAnswer).rows
     assert row.rps == pytest.approx(10.0, rel=0.02)
     assert row.success_rate == 0.9
@@ -273,12 +273,12 @@ def test_reports_with_a_wrong_schema_name_the_field(shared: Running, changes: di
 
 def test_report_that_is_too_large_is_refused_told_or_not(fresh: Running):
     url = f"{fresh.url}/proxy/v1/reports"
-    problem(httpx.post(url, content=b"x" * 5000), 413)
-    problem(httpx.post(url, content=(b"x" * 1000 for _ in range(5))), 413)
+    problem(HTTP.post(url, content=b"x" * 5000), 413)
+    problem(HTTP.post(url, content=(b"x" * 1000 for _ in range(5))), 413)
 
 
 def test_compressed_body_is_refused(shared: Running):
-    response = httpx.post(f"{shared.url}/proxy/v1/reports", content=b"x", headers={"content-encoding": "gzip"})
+    response = HTTP.post(f"{shared.url}/proxy/v1/reports", content=b"x", headers={"content-encoding": "gzip"})
     problem(response, 415)
 
 
@@ -305,11 +305,11 @@ def test_compressed_body_is_refused(shared: Running):
     ],
 )
 def test_refusals_are_problem_documents(shared: Running, path: str, status: int, words: str):
-    assert words in problem(httpx.get(shared.url + path), status)["detail"]
+    assert words in problem(HTTP.get(shared.url + path), status)["detail"]
 
 
 def test_wrong_method_is_a_problem_document_too(shared: Running):
-    response = httpx.delete(f"{shared.url}/api/v1/version")
+    response = HTTP.delete(f"{shared.url}/api/v1/version")
     assert "DELETE" in problem(response, 405)["detail"]
     assert response.headers["allow"] == "GET"
 
@@ -317,7 +317,7 @@ def test_wrong_method_is_a_problem_document_too(shared: Running):
 def test_bug_is_answered_without_its_traceback(fresh: Running, monkeypatch: pytest.MonkeyPatch):
     fresh.sync(*RECORDS)
     monkeypatch.setattr(fresh.truth, "cluster", None)
-    found = problem(httpx.get(f"{fresh.url}/api/v1/pods/stat"), 500)
+    found = problem(HTTP.get(f"{fresh.url}/api/v1/pods/stat"), 500)
     assert found["detail"] == "The controller failed to answer; its log says more."
 
 
@@ -336,13 +336,13 @@ def test_bug_is_answered_without_its_traceback(fresh: Running, monkeypatch: pyte
     ],
 )
 def test_every_form_of_question_is_answered_by_the_contract(shared: Running, path: str):
-    response = httpx.get(shared.url + path)
+    response = HTTP.get(shared.url + path)
     assert response.status_code == 200, response.text
     assert msgspec.json.decode(response.content, type=StatAnswer).rows
 
 
 def test_metrics_are_prometheus_text(shared: Running):
-    response = httpx.get(f"{shared.url}/metrics")
+    response = HTTP.get(f"{shared.url}/metrics")
     assert response.headers["content-type"].startswith("text/plain; version=")
     assert "tulle_controller_watch_lag_seconds_bucket" in response.text
 
@@ -352,7 +352,7 @@ def test_metrics_are_prometheus_text(shared: Running):
 
 @pytest.fixture(scope="module")
 def document(shared: Running) -> dict[str, Any]:
-    found: dict[str, Any] = httpx.get(f"{shared.url}/openapi.json").json()
+    found: dict[str, Any] = HTTP.get(f"{shared.url}/openapi.json").json()
     return found
 
 
@@ -412,7 +412,7 @@ def test_every_example_fits_its_schema(document: dict[str, Any]):
 
 def ask(shared: Running, path: str, method: str, operation: dict[str, Any], names: dict[str, str], **more: Any):
     body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("example")
-    with httpx.stream(method.upper(), shared.url + path.format(**names), json=body, timeout=5, **more) as response:
+    with HTTP.stream(method.upper(), shared.url + path.format(**names), json=body, timeout=5, **more) as response:
         if response.headers.get("content-type") == "application/x-ndjson":
             return response, json.loads(next(response.iter_lines()))
         response.read()

@@ -12,7 +12,6 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
-import httpx
 import pytest
 import uvicorn
 
@@ -20,7 +19,7 @@ from contract import names
 from lab import ctl
 from lab.api.app import make_app
 from lab.api.registry import Registry, bootstrap
-from tests.controller.running import Subscription, subscribe
+from tests.controller.running import HTTP, Subscription, subscribe
 from tests.controller.scripted_api import kubeconfig
 
 Json = dict[str, Any]
@@ -96,7 +95,7 @@ def url(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with subprocess.Popen([sys.executable, "-m", "controller"], env=env, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         found = f"http://127.0.0.1:{json.loads(process.stdout.readline())['port']}"
-        wait_until(lambda: httpx.get(f"{found}/readyz").status_code == 200)
+        wait_until(lambda: HTTP.get(f"{found}/readyz").status_code == 200)
         yield found
         process.terminate()
         assert process.wait(10) == 0
@@ -131,7 +130,7 @@ def test_deployment_becomes_endpoints_and_rows(lab: Lab, url: str):
     service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "shop"}, "spec": spec}
     lab.create("services", service)
     address = lab.registry.get("services", "shop", "web")["spec"]["clusterIP"]
-    wait_until(lambda: httpx.get(f"{url}/api/v1/namespaces/shop/svc/web/stat").status_code == 200)
+    wait_until(lambda: HTTP.get(f"{url}/api/v1/namespaces/shop/svc/web/stat").status_code == 200)
     with subscribe(url, {f"{address}:80": ""}) as stream:
         assert endpoints(stream) == []
         lab.create("deployments", deployment(replicas=1))
@@ -140,7 +139,7 @@ def test_deployment_becomes_endpoints_and_rows(lab: Lab, url: str):
         (one,) = endpoints(stream)
         assert (one["ip"], one["port"]) == ("10.244.0.1", 8080)
         assert (one["owner_kind"], one["owner"], one["namespace"]) == ("deployment", "web", "shop")
-    (row,) = httpx.get(f"{url}/api/v1/namespaces/shop/deploy/stat").json()["rows"]
+    (row,) = HTTP.get(f"{url}/api/v1/namespaces/shop/deploy/stat").json()["rows"]
     assert (row["name"], row["pods"], row["meshed"], row["rps"]) == ("web", 1, 0, None)
 
 
@@ -152,4 +151,4 @@ def test_trust_bundle_is_published(lab: Lab, url: str):
 
 
 def test_kinds_that_the_server_lacks_are_empty_tables(url: str):
-    assert httpx.get(f"{url}/api/v1/statefulsets/stat").json()["rows"] == []
+    assert HTTP.get(f"{url}/api/v1/statefulsets/stat").json()["rows"] == []

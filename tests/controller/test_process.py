@@ -10,11 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic, sleep
 
-import httpx
 import pytest
 
 from controller.kinds import NAMESPACES, SERVICES, SLICES
-from tests.controller.running import subscribe
+from tests.controller.running import HTTP, subscribe
 from tests.controller.scripted_api import ScriptedApi, kubeconfig
 
 
@@ -45,7 +44,7 @@ def url_of(process: "subprocess.Popen[str]") -> str:
     port = json.loads(process.stdout.readline())["port"]
     url = f"http://127.0.0.1:{port}"
     deadline_s = monotonic() + 10
-    while httpx.get(f"{url}/readyz").status_code != 200:
+    while HTTP.get(f"{url}/readyz").status_code != 200:
         assert monotonic() < deadline_s
         sleep(0.01)
     return url
