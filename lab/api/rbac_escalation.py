@@ -36,7 +36,9 @@ def check_grant(plural: str, item: Object, user: User, policy: Policy) -> None:
     metadata = item["metadata"]
     namespace = str(metadata.get("namespace", ""))
     if plural.endswith("bindings"):
-        reference = item["roleRef"]
+        reference = item.get("roleRef") or {}
+        if not reference.get("kind") or not reference.get("name"):
+            return  # validation, which comes next, says so better
         target, name, verb = f"{reference['kind'].lower()}s", reference["name"], "bind"
     else:
         target, name, verb = plural, metadata["name"], "escalate"

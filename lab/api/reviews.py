@@ -9,12 +9,15 @@ Sources: authentication.k8s.io/v1 and authorization.k8s.io/v1.
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
+
 from lab.api import errors
 from lab.api.authn import Authority, user_of
 from lab.api.errors import ApiError
 from lab.api.identity import User
 from lab.api.rbac import MASTERS, Question, rules_of
 from lab.api.reader import Reader, spec_of, user_info
+from lab.api.review_specs import AccessSpec, BoundReference, RulesSpec, TokenReviewSpec, TokenSpec, read
 from lab.api.tokens import DEFAULT_EXPIRY_S, MAX_EXPIRY_S, MIN_EXPIRY_S, Bound, Claims, TokenError
 
 Object = dict[str, Any]
@@ -27,72 +30,68 @@ async def review(kind: str, body: Object, user: User, authority: Authority, regi
     review that asks nothing, 404 for a missing account or pod, 422 for bad values, 501 for a kind that the lab does
     not answer.
     """
-    spec = spec_of(body)
+    spec = body.get("spec") or {}
+    status: Object
     if kind == "TokenReview":
-        status = _token_review(spec, authority)
-    elif kind == "SubjectAccessReview":
-        status = _access(spec, _subject(spec), authority)
-    elif kind == "LocalSubjectAccessReview":
-        status = _access(_local(body), _subject(spec), authority)
+        status = _token_review(read(body, TokenReviewSpec), authority)
+    elif kind in ("SubjectAccessReview", "LocalSubjectAccessReview"):
+        asked = read(body, AccessSpec)
+        if kind.startswith("Local"):
+            _check_local(asked, body)
+        status = _access(asked, _subject(asked), authority)
     elif kind == "SelfSubjectAccessReview":
-        status = _access(spec, user, authority)
+        status = _access(read(body, AccessSpec), user, authority)
     elif kind == "SelfSubjectRulesReview":
-        status = _rules(spec, user, authority)
+        status = _rules(read(body, RulesSpec), user, authority)
     elif kind == "SelfSubjectReview":
         status = {"userInfo": user_info(user)}
     elif kind == "TokenRequest":
-        spec, status = _token_request(body, authority, registry)
+        spec, status = _token_request(body, read(body, TokenSpec), authority, registry)
     else:
         raise errors.not_implemented(f"reviews of kind {kind}")
-    answer = {**body, "metadata": {**(body.get("metadata") or {}), "creationTimestamp": _time(authority.clock())}}
-    return (
-        {**answer, "kind": kind, "spec": spec, "status": status} if spec else {**answer, "kind": kind, "status": status}
-    )
+    metadata = {**(body.get("metadata") or {}), "creationTimestamp": _time(authority.clock())}
+    answer = {**body, "kind": kind, "metadata": metadata, "status": status}
+    return {**answer, "spec": spec} if spec else answer
 
 
-def _token_review(spec: Object, authority: Authority) -> Object:
-    token, audiences = spec.get("token") or "", tuple(spec.get("audiences") or ())
-    if not token:
+def _token_review(spec: TokenReviewSpec, authority: Authority) -> Object:
+    audiences, ours = tuple(spec.audiences or ()), authority.issuer.issuer
+    if not spec.token:
         raise errors.bad_request("spec.token: required: the token to be reviewed")
-    ours = authority.issuer.issuer
     if not audiences or ours in audiences:
         try:
-            user = authority.user_of_token(token)
+            user = authority.user_of_token(spec.token)
             return {"authenticated": True, "user": user_info(user), "audiences": [ours]}
         except ApiError as error:
-            failure = error.message
             if not audiences:
-                return {"authenticated": False, "error": failure}
+                return {"authenticated": False, "error": error.message}
     try:
-        claims = authority.claims_of(token, audiences)
+        claims = authority.claims_of(spec.token, audiences)
     except TokenError as error:
         return {"authenticated": False, "error": str(error)}
     matched = [audience for audience in audiences if audience in claims.audiences]
     return {"authenticated": True, "user": user_info(user_of(claims)), "audiences": matched}
 
 
-def _subject(spec: Object) -> User:
-    if not spec.get("user") and not spec.get("groups"):
+def _subject(spec: AccessSpec) -> User:
+    if not spec.user and not spec.groups:
         raise errors.bad_request("spec.user: at least one of user or groups must be given")
-    extra = {key: tuple(values) for key, values in (spec.get("extra") or {}).items()}
-    return User(spec.get("user") or "", tuple(spec.get("groups") or ()), spec.get("uid") or "", extra)
+    extra = {key: tuple(values) for key, values in (spec.extra or {}).items()}
+    return User(spec.user, tuple(spec.groups or ()), spec.uid, extra)
 
 
-def _local(body: Object) -> Object:
-    spec, namespace = spec_of(body), (body.get("metadata") or {}).get("namespace", "")
-    asked = (spec.get("resourceAttributes") or {}).get("namespace", "")
-    if asked != namespace:
+def _check_local(spec: AccessSpec, body: Object) -> None:
+    namespace = (body.get("metadata") or {}).get("namespace", "")
+    if spec.resource_attributes is None or spec.resource_attributes.namespace != namespace:
         raise errors.bad_request(f'spec.resourceAttributes.namespace: must match metadata.namespace "{namespace}"')
-    return spec
 
 
-def _access(spec: Object, user: User, authority: Authority) -> Object:
-    resource, path = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
+def _access(spec: AccessSpec, user: User, authority: Authority) -> Object:
+    resource, path = spec.resource_attributes, spec.non_resource_attributes
     if path is not None and resource is None:
-        question = Question(path.get("verb", ""), path=path.get("path", ""))
+        question = Question(path.verb, path=path.path)
     elif resource is not None and path is None:
-        fields = ("verb", "group", "resource", "subresource", "namespace", "name")
-        question = Question(*(str(resource.get(name) or "") for name in fields))
+        question = Question(*msgspec.structs.astuple(resource))
     else:
         raise errors.bad_request("spec: exactly one of resourceAttributes and nonResourceAttributes must be given")
     decision = authority.decide(user, question)
@@ -100,11 +99,10 @@ def _access(spec: Object, user: User, authority: Authority) -> Object:
     return {"allowed": True, "reason": decision.reason} if decision.allowed else {"allowed": False}
 
 
-def _rules(spec: Object, user: User, authority: Authority) -> Object:
-    namespace = spec.get("namespace") or ""
-    if not namespace:
+def _rules(spec: RulesSpec, user: User, authority: Authority) -> Object:
+    if not spec.namespace:
         raise errors.bad_request("spec.namespace: required: the namespace whose rules are asked for")
-    rules = [granted.rule for granted in rules_of(user, namespace, authority.policy())]
+    rules = [granted.rule for granted in rules_of(user, spec.namespace, authority.policy())]
     if MASTERS in user.groups:
         everything: Object = {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}
         rules = [everything, {"verbs": ["*"], "nonResourceURLs": ["*"]}]
@@ -122,40 +120,39 @@ def _only(rule: Object, names: tuple[str, ...]) -> Object:
     return {name: rule[name] for name in names if rule.get(name)}
 
 
-def _token_request(body: Object, authority: Authority, registry: Reader) -> tuple[Object, Object]:
-    metadata, spec = body.get("metadata") or {}, spec_of(body)
+def _token_request(body: Object, asked: TokenSpec, authority: Authority, registry: Reader) -> tuple[Object, Object]:
+    metadata = body.get("metadata") or {}
     name, namespace = metadata["name"], metadata["namespace"]
     account = registry.get("serviceaccounts", namespace, name)
-    expiry_s = spec.get("expirationSeconds") or DEFAULT_EXPIRY_S
+    expiry_s = DEFAULT_EXPIRY_S if asked.expiration_seconds is None else asked.expiration_seconds
     if expiry_s < MIN_EXPIRY_S:
         why = f"Invalid value: {expiry_s}: may not specify a duration less than 10 minutes"
         raise errors.invalid("TokenRequest", "authentication.k8s.io", "", [errors.cause("spec.expirationSeconds", why)])
     expiry_s = min(expiry_s, MAX_EXPIRY_S)
-    audiences = list(spec.get("audiences") or [authority.issuer.issuer])
-    bound = _bound(spec.get("boundObjectRef"), namespace, name, registry)
+    audiences = asked.audiences or [authority.issuer.issuer]
+    bound = _bound(asked.bound_object_ref, namespace, name, registry)
     expires_at_s = int(authority.clock()) + expiry_s
-    uid = account["metadata"]["uid"]
-    claims = Claims(namespace, name, uid, tuple(audiences), expires_at_s, "", bound)
+    claims = Claims(namespace, name, account["metadata"]["uid"], tuple(audiences), expires_at_s, "", bound)
     token = authority.issuer.issue(claims, now_s=authority.clock())
-    spec = {**spec, "audiences": audiences, "expirationSeconds": expiry_s}
+    spec = {**(body.get("spec") or {}), "audiences": audiences, "expirationSeconds": expiry_s}
     return spec, {"token": token, "expirationTimestamp": _time(expires_at_s)}
 
 
-def _bound(reference: Object | None, namespace: str, account: str, registry: Reader) -> Bound | None:
-    if not reference:
+def _bound(reference: BoundReference | None, namespace: str, account: str, registry: Reader) -> Bound | None:
+    if reference is None:
         return None
-    kind, name = reference.get("kind", ""), reference.get("name", "")
-    if kind not in ("Pod", "Secret"):
-        raise errors.bad_request(f"spec.boundObjectRef.kind: {kind!r} cannot be bound to: use Pod or Secret")
-    target = registry.get(f"{kind.lower()}s", namespace, name)
+    if reference.kind not in ("Pod", "Secret"):
+        raise errors.bad_request(f"spec.boundObjectRef.kind: {reference.kind!r} cannot be bound to: use Pod or Secret")
+    resource, name = f"{reference.kind.lower()}s", reference.name
+    target = registry.get(resource, namespace, name)
     uid = target["metadata"]["uid"]
-    if reference.get("uid") and reference["uid"] != uid:
-        raise errors.conflict(f"{kind.lower()}s", "", name, f"the UID in the bound object reference is not {uid}")
-    if kind == "Pod" and spec_of(target).get("serviceAccountName") != account:
+    if reference.uid and reference.uid != uid:
+        raise errors.conflict(resource, "", name, f"the UID in the bound object reference is not {uid}")
+    if reference.kind == "Pod" and spec_of(target).get("serviceAccountName") != account:
         raise errors.bad_request(
             f"cannot bind token for serviceaccount {account!r} to pod {name!r}: it runs as another"
         )
-    return Bound(kind, name, uid)
+    return Bound(reference.kind, name, uid)
 
 
 def _time(seconds: float) -> str:

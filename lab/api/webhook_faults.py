@@ -73,7 +73,7 @@ def _client_faults(path: str, client: Object) -> Iterator[Object]:
     url, service = client.get("url"), client.get("service")
     if (url is None) == (service is None):
         yield errors.cause(path, "Required value: exactly one of url or service is required", "FieldValueRequired")
-    if url is not None and (urlsplit(url).scheme != "https" or not urlsplit(url).hostname):
+    if url is not None and not _is_https(url):
         yield errors.cause(f"{path}.url", f"Invalid value: {url!r}: must be https://HOST[:PORT]/PATH")
     for key in ("namespace", "name"):
         if service is not None and not service.get(key):
@@ -87,6 +87,14 @@ def _client_faults(path: str, client: Object) -> Iterator[Object]:
         return
     if bundle and b"-----BEGIN CERTIFICATE-----" not in bundle:
         yield errors.cause(f"{path}.caBundle", "Invalid value: holds no PEM certificate")
+
+
+def _is_https(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme == "https" and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _rule_faults(path: str, rule: Object) -> Iterator[Object]:

@@ -425,3 +425,30 @@ def test_a_pod_waits_a_moment_for_its_namespaces_default_account(loop):
 
     assert loop.run(scenario())["spec"]["serviceAccountName"] == "default"
     assert len(naps) == 3
+
+
+@pytest.mark.parametrize(
+    "webhooks",
+    [
+        "x",
+        [1],
+        [{"name": 7, "sideEffects": "None"}],
+        [{"name": "a.b.c", "timeoutSeconds": "soon"}],
+        [{"name": "a.b.c", "clientConfig": "x"}],
+        [{"name": "a.b.c", "clientConfig": {"url": 5}}],
+        [{"name": "a.b.c", "clientConfig": {"url": "https://[", "caBundle": "é"}}],
+        [{"name": "a.b.c", "clientConfig": {"service": "x"}}],
+        [{"name": "a.b.c", "rules": {"a": 1}}],
+        [{"name": "a.b.c", "rules": [{"operations": "CREATE"}]}],
+    ],
+)
+def test_a_configuration_of_wrong_types_is_refused_as_the_callers_fault(server, webhooks, tmp_path):
+    item = {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration"}
+    path = tmp_path / "item.json"
+    path.write_text(json.dumps({**item, "metadata": {"name": "wrong"}, "webhooks": webhooks}))
+
+    done = server.kubectl("create", "--validate=false", "-f", str(path))
+
+    assert done.returncode == 1
+    assert b"InternalError" not in done.stderr
+    assert b"webhooks" in done.stderr

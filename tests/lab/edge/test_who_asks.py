@@ -266,3 +266,42 @@ def test_an_auth_delegator_may_review_tokens(server, asking):
     status = api.create_token_review(kubernetes.client.V1TokenReview(spec=spec)).status
 
     assert status.error == "Unauthorized: the token is no JSON Web Token"
+
+
+@pytest.mark.parametrize(
+    ("path", "spec"),
+    [
+        ("authentication.k8s.io/v1/tokenreviews", {"token": 5}),
+        ("authentication.k8s.io/v1/tokenreviews", {"token": "x", "audiences": "y"}),
+        ("authentication.k8s.io/v1/tokenreviews", "x"),
+        ("authentication.k8s.io/v1/tokenreviews", {}),
+        ("authorization.k8s.io/v1/subjectaccessreviews", {"user": "x", "resourceAttributes": "y"}),
+        ("authorization.k8s.io/v1/subjectaccessreviews", {"user": ["x"], "resourceAttributes": {"verb": "get"}}),
+        ("authorization.k8s.io/v1/subjectaccessreviews", {"user": "x", "nonResourceAttributes": 1}),
+        ("authorization.k8s.io/v1/selfsubjectaccessreviews", {"resourceAttributes": {"verb": {"a": 1}}}),
+        ("authorization.k8s.io/v1/selfsubjectrulesreviews", {"namespace": 1}),
+        ("token", {"expirationSeconds": "soon"}),
+        ("token", {"audiences": "x"}),
+        ("token", {"boundObjectRef": "x"}),
+        ("token", {"boundObjectRef": {"kind": "Node", "name": "x"}}),
+    ],
+)
+def test_a_malformed_review_is_the_callers_fault(server, path, spec):
+    import ssl
+    import urllib.request
+
+    url = f"{server.url}/apis/{path}"
+    if path == "token":
+        url = f"{server.url}/api/v1/namespaces/default/serviceaccounts/default/token"
+    request = urllib.request.Request(url, json.dumps({"spec": spec}).encode(), method="POST")
+    request.add_header("Authorization", f"Bearer {server.admin_token}")
+    request.add_header("Content-Type", "application/json")
+    context = ssl.create_default_context(cadata=server.authority_pem.decode())
+
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(request, context=context)
+
+    told = json.loads(caught.value.read())
+    caught.value.close()
+    assert caught.value.code in (400, 422), told
+    assert "spec" in told["message"]
