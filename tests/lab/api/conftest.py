@@ -64,6 +64,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server on a free port of loopback, without authentication, controllers or node."""
     registry = Registry(completion=complete)
     listener = socket.create_server(("127.0.0.1", 0))
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # asyncio sets it only on sockets that it made
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     config = uvicorn.Config(
         make_app(registry, None, None), ws="wsproto", lifespan="off", log_level="warning", timeout_graceful_shutdown=1

@@ -139,3 +139,20 @@ def test_the_dynamic_client_finds_kinds_by_legacy_discovery(server: Any) -> None
     with server.client() as client:
         deployments = DynamicClient(client).resources.get(api_version="apps/v1", kind="Deployment")
         assert deployments.get(namespace="default").items == []
+
+
+def test_an_informer_follows_a_kind(server: Any, core: Any) -> None:
+    from kubernetes.informer import SharedInformer
+
+    added = threading.Event()
+    with server.client() as client:
+        listing = kubernetes.client.CoreV1Api(client).list_namespaced_config_map
+        informer = SharedInformer(listing, namespace="kube-system")
+        informer.add_event_handler("ADDED", lambda _found: added.set())
+        informer.start()
+        try:
+            core.create_namespaced_config_map("kube-system", config_map("informed"))
+            assert added.wait(5)
+        finally:
+            core.create_namespaced_config_map("kube-system", config_map("last-word"))
+            informer.stop()
