@@ -74,8 +74,10 @@ def verify(backend: Backend, rules: Sequence[Rule], family: Family) -> None:
 
 
 def _roll_back(backend: Backend) -> str:
-    try:
-        backend.clear()
-    except BackendError as error:
-        return f"and the rules could not be removed again: {error}"
-    return "all rules were removed again"
+    failures: list[str] = []
+    for family in FAMILIES:
+        try:
+            backend.clear([family])
+        except BackendError as error:
+            failures.append(str(error))
+    return f"and they could not all be removed: {'; '.join(failures)}" if failures else "all rules were removed again"

@@ -1,11 +1,13 @@
 """Run a piece of work in a forked child, and learn why it failed. Edge."""
 
 import os
-import sys
 from collections.abc import Callable
 
 FAILURE_LIMIT_BYTES = 4096
 """Longest failure that is passed on; a line or two is usual."""
+
+STANDARD_ERROR = 2
+"""Where C libraries write, whatever Python's sys.stderr is by now."""
 
 
 def run_in_child(work: Callable[[], None]) -> str | None:
@@ -33,7 +35,7 @@ def run_in_child(work: Callable[[], None]) -> str | None:
 def _work_and_exit(work: Callable[[], None], writer: int) -> None:
     status = 1
     try:
-        os.dup2(writer, sys.stderr.fileno())
+        os.dup2(writer, STANDARD_ERROR)
         work()
         status = 0
     except BaseException as error:  # whatever it is, the parent reports it

@@ -10,6 +10,7 @@ lists rules): `iptables-legacy-save` reads the kernel with other code than wrote
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -45,10 +46,10 @@ class Legacy:
 
     def probe(self, family: Family) -> None:
         """Add a chain with one rule of every kind that a plan uses, and delete it. Raises BackendError."""
-        self._commit(family, partial(_add_probe, family=family))
-        self._commit(family, _delete_probe)
         # What cannot be read back cannot be vouched for.
-        _saved(family)
+        if shutil.which(SAVE_COMMANDS[family]) is None:
+            raise BackendError(f"the rules cannot be read back: {SAVE_COMMANDS[family]} is not installed")
+        self._commit(family, partial(_add_probe, family=family), _delete_probe)
 
     def apply(self, rules: Iterable[Rule], families: Iterable[Family]) -> None:
         """Make the plan the state of each family's table, one commit each. Raises BackendError."""
@@ -70,15 +71,17 @@ class Legacy:
         """What `read` must answer after `apply`."""
         return sorted(map(render_rule, rules_for(family, rules)), key=_chain_of)
 
-    def _commit(self, family: Family, change: Callable[[iptc.Table], None]) -> None:
+    def _commit(self, family: Family, *changes: Callable[[iptc.Table], None]) -> None:
         library = import_iptc()
         kind = library.Table if family == 4 else library.Table6
 
         def work() -> None:
             with table_lock():
                 table = kind(kind.NAT, autocommit=False)
-                change(table)
-                table.commit()
+                for change in changes:
+                    change(table)
+                    table.commit()
+                    table.refresh()
 
         failure = run_in_child(work)
         if failure is not None:

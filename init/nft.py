@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Iterable
 
 from init.errors import BackendError
-from init.nft_text import FAMILY_NAMES, TABLE, render_removal, render_script, render_table
+from init.nft_text import FAMILY_NAMES, TABLE, essence, render_removal, render_script, render_table
 from init.rules import FAMILIES, Family, Rule
 
 TIMEOUT_S = 10.0
@@ -35,20 +35,28 @@ class Nft:
         """Remove everything of ours. Raises BackendError."""
         if shutil.which("nft") is None:
             return  # an image without the program has never added a table
-        present = [family for family in families if self.read(family)]
+        tables = _tables()
+        present = [family for family in families if _table(family) in tables]
         if present:
             _run(["-f", "-"], render_removal(present))
 
     def read(self, family: Family) -> list[str]:
-        """Read the kernel's rules that are ours, as lines of `nft -n list`. Raises BackendError."""
-        wanted = f"table {FAMILY_NAMES[family]} {TABLE}"
-        if wanted not in _run(["list", "tables"]).splitlines():
+        """Read the essence of the kernel's rules that are ours. Raises BackendError."""
+        if _table(family) not in _tables():
             return []
-        return _run(["-n", "list", "table", FAMILY_NAMES[family], TABLE]).splitlines()
+        return essence(_run(["-n", "list", "table", FAMILY_NAMES[family], TABLE]))
 
     def expected(self, rules: Iterable[Rule], family: Family) -> list[str]:
         """What `read` must answer after `apply`."""
-        return render_table(rules, family).splitlines()
+        return essence(render_table(rules, family))
+
+
+def _table(family: Family) -> str:
+    return f"table {FAMILY_NAMES[family]} {TABLE}"
+
+
+def _tables() -> list[str]:
+    return _run(["list", "tables"]).splitlines()
 
 
 def probe_script(family: Family) -> str:

@@ -1,14 +1,15 @@
 """Rules in the words of nftables, for `nft -f` and for comparing with the kernel's own tables. Pure.
 
-Every rule is written as `nft -n list table` prints it, so that equal rules are equal lines. The plan lives in one
+Every rule is written as `nft -n list table` prints it (as of nftables 1.0). The plan lives in one
 table `tulle` for each family, ours alone: replacing it whole is one transaction of the kernel, over both families.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 
 from contract.lists import PortRange, Subnet
 from init.legacy_text import address_text
-from init.rules import Family, Hook, Jump, Redirect, Rule, rules_for
+from init.rules import COMMENT_PREFIX, Family, Hook, Jump, Redirect, Rule, rules_for
 
 TABLE = "tulle"
 FAMILY_NAMES: dict[Family, str] = {4: "ip", 6: "ip6"}
@@ -18,6 +19,8 @@ PRIORITY = -101
 decides, and the mesh must not lose it to a rule that stood there before."""
 
 BASE_CHAINS = {Hook.PREROUTING: "prerouting", Hook.OUTPUT: "output"}
+
+_RULE = re.compile(rf'\b(return|jump \w+|redirect to :\d+) comment "({COMMENT_PREFIX}[^"]+)"$')
 
 # Chains are referred to by jumps and must come first.
 CHAIN_ORDER = (Hook.INBOUND, Hook.OUTBOUND, Hook.PREROUTING, Hook.OUTPUT)
@@ -55,6 +58,25 @@ def render_table(rules: Iterable[Rule], family: Family) -> str:
 def render_rule(rule: Rule, family: Family) -> str:
     """Write one rule without its chain."""
     return " ".join([*_match_words(rule, family), _verdict(rule), f'comment "{rule.comment}"'])
+
+
+def essence(listing: str) -> list[str]:
+    """Reduce what `nft list table` prints to chains, hooks, and each rule's verdict and name, in order.
+
+    Releases of nft print matches in ways of their own; the kernel took the transaction whole, so it is enough to see
+    that every rule stands where it belongs. A line that is none of ours stays as it is, and makes a difference.
+    """
+    lines = (line.strip() for line in listing.splitlines())
+    return [_essence(line) for line in lines if line and line != "}" and not line.startswith("table ")]
+
+
+def _essence(line: str) -> str:
+    if line.startswith("chain "):
+        return line.removesuffix(" {")
+    if line.startswith("type nat hook "):
+        return " ".join(line.split()[:4])
+    rule = _RULE.search(line)
+    return f"{rule[1]} {rule[2]}" if rule else line
 
 
 def _match_words(rule: Rule, family: Family) -> Iterator[str]:

@@ -51,6 +51,8 @@ class Namespace:
     """A network namespace of this test run."""
 
     def __init__(self, name: str) -> None:
+        if os.geteuid() != 0:
+            pytest.skip("network namespaces need root")
         self.name = f"tulle-{os.getpid()}-{next(_numbers)}-{name}"
         subprocess.run(["ip", "netns", "add", self.name], check=True)
         self.run("ip", "link", "set", "lo", "up")

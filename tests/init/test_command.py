@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from contract.lists import parse_ports, parse_subnets
+from init.config import Config
+from init.nft_text import FAMILY_NAMES, render_table
+from init.rules import plan
 from tests.init.conftest import TULLE_INIT, Namespace
 
 
@@ -95,6 +99,25 @@ def test_rules_of_others_stay_and_ours_come_first(namespace: Namespace) -> None:
     saved = namespace.run("iptables-legacy-save", "-t", "nat").stdout
     output = [line for line in saved.splitlines() if line.startswith("-A OUTPUT")]
     assert ["TULLE_OUTBOUND", "ACCEPT"] == [line.split()[-1] for line in output]
+
+
+@pytest.mark.netns
+def test_nft_prints_the_plan_as_it_was_written(namespace: Namespace) -> None:
+    """Every match, not only the essence that the command itself compares; holds for nftables 1.0."""
+    skips = parse_subnets("10.0.0.0/8,fd00::1,::ffff:1.2.3.4,192.0.2.1,2001:db8::/33,0.0.0.0/0,::/0")
+    config = Config(skip_inbound_subnets=skips, skip_outbound_subnets=skips, skip_inbound_ports=parse_ports("1,3-9"))
+    text = ",".join(map(str, skips))
+
+    namespace.init(
+        "--backend=nft",
+        f"--skip-inbound-subnets={text}",
+        f"--skip-outbound-subnets={text}",
+        "--skip-inbound-ports=1,3-9",
+    )
+
+    for family, name in FAMILY_NAMES.items():
+        printed = namespace.run("nft", "-n", "list", "table", name, "tulle").stdout
+        assert render_table(plan(config), family) == printed.rstrip()
 
 
 @pytest.mark.netns
