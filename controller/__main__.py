@@ -1,155 +1,45 @@
-"""The controller's process: settings, wiring, signals, exit code. Edge.
+"""The controller's process: settings, exit codes. Edge.
 
 Exit codes: 0 after SIGTERM or SIGINT, 1 when it cannot listen, 2 when its configuration is wrong.
 """
 
 import asyncio
 import os
-import signal
-import socket
 import sys
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
-from typing import Final
+from typing import NoReturn
 
-import structlog
-import uvicorn
-from fastapi import FastAPI
-
-from controller import logs
-from controller.app import VERSION, make_app
-from controller.inbox import Inbox
-from controller.kinds import KINDS, Kind
-from controller.kube import Api, ConfigurationFault, connect, kubeconfig_of_environment
-from controller.settings import Settings, SettingsError, read_settings
-from controller.sidecars import SLOW_S
-from controller.trust import Trust
-from controller.truth import Delivery, Truth
-from controller.watcher import Watcher
-
-EXPIRE_S: Final = 30.0
-"""Between two clean-ups of series that no window can show any more."""
-KEEP_ALIVE_S: Final = 75
-"""Longer than several report intervals: sidecars keep their connection."""
-BUG_PAUSE_S: Final = 5.0
-GRACE_S: Final = 5
-"""Seconds that requests in flight have at SIGTERM."""
-
-
-class Server(uvicorn.Server):
-    """uvicorn without its signal handlers: ours end the streams first, and the exit code is 0."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-def listen(settings: Settings) -> socket.socket:
-    """Open the listening socket: both families where the kernel has both.
-
-    Raises:
-        OSError: the port is taken, or the address is not this machine's.
-    """
-    address = settings.address
-    is_dual = not address and socket.has_dualstack_ipv6()
-    family = socket.AF_INET6 if is_dual or ":" in address else socket.AF_INET
-    listener = socket.create_server((address, settings.port), family=family, backlog=1024, dualstack_ipv6=is_dual)
-    # Inherited by accepted connections: a peer that takes no byte is cut by the kernel, whatever is buffered for it.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(SLOW_S * 1000))
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listener
-
-
-def configure(app: FastAPI) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        date_header=False,
-        timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=GRACE_S,
-    )
-
-
-async def serve(settings: Settings, api: Api, listener: socket.socket) -> None:
-    """Run until SIGTERM or SIGINT."""
-    loop = asyncio.get_running_loop()
-    truth = Truth(settings)
-    inbox: Inbox[Delivery] = Inbox(loop, truth.on_changes)
-    watchers = [
-        Watcher(api, kind, lambda change, read_s: inbox.put((change, read_s)), _on_loop(loop, truth)) for kind in KINDS
-    ]
-    server = Server(configure(make_app(truth)))
-
-    def stop() -> None:
-        structlog.get_logger().info("stopping")
-        truth.hub.shut_down()
-        server.should_exit = True
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
-    for watcher in watchers:
-        watcher.start()
-    trust = Trust(api, truth.cluster, truth.meters, settings.namespace, settings.cluster_domain)
-    tasks = [loop.create_task(_forever(work)) for work in (trust.run, lambda: _expire(truth))]
-    host, port = listener.getsockname()[:2]
-    structlog.get_logger().info("listening", version=VERSION, address=host, port=port, api_server=api.host)
-    try:
-        await server.serve(sockets=[listener])
-    finally:
-        inbox.close()
-        for watcher in watchers:
-            watcher.stop()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _on_loop(loop: asyncio.AbstractEventLoop, truth: Truth) -> Callable[[Kind, str], None]:
-    def on_failure(kind: Kind, why: str) -> None:
-        try:
-            loop.call_soon_threadsafe(truth.on_failure, kind, why)
-        except RuntimeError:
-            pass  # the loop has ended, nobody listens any more
-
-    return on_failure
-
-
-async def _forever(work: Callable[[], Awaitable[None]]) -> None:
-    """Repeat `work`; a bug in it is logged and does not take discovery down with it."""
-    while True:
-        try:
-            await work()
-        except Exception:
-            structlog.get_logger().error("bug", exc_info=True)
-            await asyncio.sleep(BUG_PAUSE_S)
-
-
-async def _expire(truth: Truth) -> None:
-    await asyncio.sleep(EXPIRE_S)
-    truth.traffic.expire(truth.clock())
+from controller.settings import SettingsError, read_settings
 
 
 def main() -> None:
     """Start the controller."""
     try:
         settings = read_settings(os.environ)
-        api = connect(kubeconfig_of_environment())
-    except (SettingsError, ConfigurationFault) as fault:
-        sys.stderr.write(f"tulle-controller: {fault}\n")
-        raise SystemExit(2) from None
+    except SettingsError as fault:
+        _end(str(fault), 2)
+    # After the settings: these take most of the start, and a slip of the pen should be told at once.
+    import structlog
+
+    from controller import logs, wiring
+    from controller.kube import ConfigurationFault, connect
+
+    try:
+        api = connect(os.environ.get("KUBECONFIG") or None)
+    except ConfigurationFault as fault:
+        _end(str(fault), 2)
     logs.set_up(settings.log_level)
     try:
-        listener = listen(settings)
+        listener = wiring.listen(settings)
     except OSError as fault:
-        sys.stderr.write(f"tulle-controller: cannot listen on port {settings.port}: {fault.strerror}\n")
-        raise SystemExit(1) from None
-    asyncio.run(serve(settings, api, listener))
+        _end(f"cannot listen on port {settings.port}: {fault.strerror}", 1)
+    asyncio.run(wiring.serve(settings, api, listener))
     structlog.get_logger().info("stopped")
+
+
+def _end(why: str, code: int) -> NoReturn:
+    for line in why.splitlines():
+        sys.stderr.write(f"tulle-controller: {line}\n")
+    raise SystemExit(code)
 
 
 if __name__ == "__main__":

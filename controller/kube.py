@@ -4,7 +4,6 @@ The official client finds the server, authenticates and keeps the connections; i
 an object decoded to all its fields costs some thirty times what is kept of it (controller/wire.py).
 """
 
-import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -100,7 +99,7 @@ def _message(data: bytes) -> str:
         return repr(data[:200])
 
 
-def connect(environment_kubeconfig: str | None) -> Api:
+def connect(kubeconfig: str | None) -> Api:
     """Find the API server: the KUBECONFIG file when given, else the pod's service account.
 
     Raises:
@@ -108,19 +107,15 @@ def connect(environment_kubeconfig: str | None) -> Api:
     """
     configuration = client.Configuration()
     try:
-        if environment_kubeconfig:
-            config.load_kube_config(config_file=environment_kubeconfig, client_configuration=configuration)  # type: ignore[no-untyped-call]
+        if kubeconfig:
+            config.load_kube_config(config_file=kubeconfig, client_configuration=configuration)  # type: ignore[no-untyped-call]
         else:
             config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
     except Exception as fault:  # the client's loader lets through whatever a broken file causes in it
         words = " ".join(str(fault).split())
-        where = f"KUBECONFIG={environment_kubeconfig}" if environment_kubeconfig else "the pod's service account"
+        where = f"KUBECONFIG={kubeconfig}" if kubeconfig else "the pod's service account"
         raise ConfigurationFault(
             f"cannot tell where the API server is from {where}: {words}. "
             "Run in a pod with a service account, or set KUBECONFIG to a kubeconfig file."
         ) from None
     return Api(configuration)
-
-
-def kubeconfig_of_environment() -> str | None:
-    return os.environ.get("KUBECONFIG") or None

@@ -10,13 +10,13 @@ from typing import Any
 
 import httpx
 
-from controller.__main__ import Server, configure, listen
 from controller.app import make_app
 from controller.cluster import Change, Replace
 from controller.kinds import KINDS
 from controller.objects import Record
 from controller.settings import Settings
 from controller.truth import Truth
+from controller.wiring import Server, configure, listen
 from tests.controller.builders import kind_of
 
 Line = dict[str, Any]
