@@ -464,15 +464,32 @@ def test_a_stranger_may_not_stream(server, command):
 
 
 def test_a_wrong_token_is_401_on_a_websocket_too(server):
+    assert handshake(server, "/pods/web/exec?command=true", "wrong").startswith(b"HTTP/1.1 401")
+
+
+def test_an_upgrade_through_a_proxy_is_refused_with_advice(server):
+    answer = handshake(server, "/services/mirror:80/proxy/chat", server.admin_token)
+
+    assert answer.startswith(b"HTTP/1.1 501")
+
+
+def test_a_subprotocol_that_is_not_spoken_is_refused(server):
+    answer = handshake(server, "/pods/web/exec?command=true", server.admin_token, "v1.channel.k8s.io")
+
+    assert answer.startswith(b"HTTP/1.1 400")
+
+
+def handshake(server, path: str, token: str, protocol: str = "v5.channel.k8s.io") -> bytes:
+    """The start of the answer to a WebSocket handshake."""
     with socket.create_connection(("127.0.0.1", server.port)) as plain:
         context = ssl.create_default_context(cadata=server.authority_pem.decode())
         with context.wrap_socket(plain, server_hostname="localhost") as connection:
             connection.sendall(
-                f"GET {PROXY}/pods/web/exec?command=true HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
-                "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
-                "Sec-WebSocket-Protocol: v5.channel.k8s.io\r\nAuthorization: Bearer wrong\r\n\r\n".encode()
+                f"GET {PROXY}{path} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+                f"Sec-WebSocket-Protocol: {protocol}\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
             )
-            assert connection.recv(100).startswith(b"HTTP/1.1 401")
+            return connection.recv(100)
 
 
 def test_the_spdy_upgrade_of_old_kubectls_is_refused_with_advice(server):

@@ -126,6 +126,44 @@ def test_impersonation_needs_its_own_right(server, reader, asking):
     assert 'cannot impersonate resource \\"users\\"' in caught.value.body
 
 
+@pytest.mark.parametrize(
+    ("headers", "code", "why"),
+    [
+        ({"Impersonate-User": "system:serviceaccount:default:reader"}, 200, ""),
+        ({"Impersonate-User": "system:serviceaccount:default:other"}, 403, "serviceaccounts"),
+        ({"Impersonate-User": "jane"}, 403, "users"),
+        ({"Impersonate-User": "system:serviceaccount:default:reader", "Impersonate-Group": "devs"}, 403, "groups"),
+        ({"Impersonate-Group": "devs"}, 400, "Impersonate-User"),
+    ],
+)
+def test_an_account_may_assume_exactly_whom_its_rules_name(server, reader, assuming, asking, headers, code, why):
+    client = asking(create_token(server, assuming))
+    for name, value in headers.items():
+        client.set_default_header(name, value)
+    api = kubernetes.client.CoreV1Api(client)
+
+    if code == 200:
+        assert [pod.metadata.name for pod in api.list_namespaced_pod("default").items] == ["web"]
+        return
+    with pytest.raises(kubernetes.client.ApiException) as caught:
+        api.list_namespaced_pod("default")
+    assert caught.value.status == code
+    assert why in caught.value.body
+
+
+@pytest.fixture(scope="module")
+def assuming(server):
+    """The service account `assumer`, which may impersonate the account `reader` and nobody else."""
+    rule = {"apiGroups": [""], "resources": ["serviceaccounts"], "verbs": ["impersonate"], "resourceNames": ["reader"]}
+    place = {"name": "assumer", "namespace": "default"}
+    server.create("serviceaccounts", {"metadata": place})
+    server.create("roles", {"metadata": place, "rules": [rule]})
+    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "assumer"}
+    subjects = [{"kind": "ServiceAccount", **place}]
+    server.create("rolebindings", {"metadata": place, "roleRef": reference, "subjects": subjects})
+    return "assumer"
+
+
 # tokens
 
 
