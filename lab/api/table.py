@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from lab.api import age, cells
+from lab.api import age, cells, pod_cells
 from lab.api.resources import Resource
 from lab.api.selectors import at
 
@@ -56,9 +56,14 @@ def _built_in() -> dict[str, tuple[Column, ...]]:
 
 def _column(text: str) -> Column:
     name, source = text.strip().rsplit(" ", 1)
-    cell: Cell = _field(source) if source.startswith(".") else getattr(cells, source)
+    cell: Cell = _field(source) if source.startswith(".") else _function(source)
     integer = source.endswith("_count")
     return Column(name.removeprefix("+"), "integer" if integer else "string", int(name.startswith("+")), cell)
+
+
+def _function(name: str) -> Cell:
+    found: Cell = getattr(pod_cells if hasattr(pod_cells, name) else cells, name)
+    return found
 
 
 def _field(path: str) -> Cell:
