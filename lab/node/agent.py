@@ -22,12 +22,14 @@ from .container import Backoff, Container
 from .dns import DnsServer
 from .endpoints import Object
 from .environment import NodeFacts, Sources
+from .heartbeat import beat
 from .launching import Host
 from .logs import Log
 from .names import Names
 from .pod import PodWorker, Surface
 from .probes import Prober
 from .runtime import Runtime, StartError
+from .scheduler import schedule
 from .volumes import Mint
 from .watching import follow
 
@@ -92,7 +94,10 @@ class Node:
                 for resource in ("configmaps", "secrets"):
                     tasks.create_task(self._watch_sources(resource), name=resource)
                 tasks.create_task(self._refresh(), name="refresh")
-                tasks.create_task(self._beat(), name="heartbeat")
+                beating = beat(
+                    self.registry, self._facts, self.settings.version, self.now, self._names.applied, self.ready
+                )
+                tasks.create_task(beating, name="heartbeat")
                 tasks.create_task(_stop_without(runtime), name="spawner")
         finally:
             dns.close()
@@ -140,7 +145,9 @@ class Node:
         if uid in self._workers:
             self._workers[uid].on_stored(pod)
         elif not where and not pod["metadata"].get("deletionTimestamp"):
-            tasks.create_task(self._schedule(pod), name=f"schedule {pod['metadata']['name']}")
+            labels = node_object.node(self._facts, "", self.now(), ready=True)["metadata"]["labels"]
+            scheduling = schedule(self.registry, pod, self.settings.name, labels, self.now)
+            tasks.create_task(scheduling, name=f"schedule {pod['metadata']['name']}")
         elif where == self.settings.name and (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed"):
             os.makedirs(os.path.join(self.settings.folder, uid), mode=0o755, exist_ok=True)
             worker = PodWorker(self._surface, pod)
@@ -156,26 +163,6 @@ class Node:
         finally:
             self._workers.pop(uid, None)
 
-    async def _schedule(self, pod: Object) -> None:
-        """The whole scheduler: the lab has one node."""
-        labels = node_object.node(self._facts, "", self.now(), ready=True)["metadata"]["labels"]
-        metadata, why_not = pod["metadata"], node_object.why_not_here(pod, labels)
-        whom = Recorder(self.registry, "default-scheduler", lambda: self.now().timestamp())
-        if why_not:
-            await whom.warning(pod, "FailedScheduling", why_not)
-            return
-        patch = {"metadata": {"uid": metadata["uid"]}, "spec": {"nodeName": self.settings.name}}
-        try:
-            await self.registry.patch(
-                "pods", metadata["namespace"], metadata["name"], patch, "application/merge-patch+json"
-            )
-        except ApiError as error:
-            if error.reason != "NotFound":
-                log.warning("a pod could not be given to the node", pod=metadata["name"], error=error.message)
-            return
-        where = f"{metadata['namespace']}/{metadata['name']}"
-        await whom.normal(pod, "Scheduled", f"Successfully assigned {where} to {self.settings.name}")
-
     # Renewal.
 
     async def _watch_sources(self, resource: str) -> None:
@@ -189,28 +176,6 @@ class Node:
             await asyncio.sleep(_REFRESH_S)
             for worker in list(self._workers.values()):
                 worker.refresh()
-
-    async def _beat(self) -> None:
-        await self._names.applied.wait()
-        since = self.now()
-        await self.registry.create("nodes", node_object.node(self._facts, self.settings.version, since, ready=True))
-        await self.registry.create("leases", node_object.lease(self.settings.name, since))
-        self.ready.set()
-        while True:
-            await asyncio.sleep(node_object.HEARTBEAT_S)
-            try:
-                await self._beat_once(since)
-            except ApiError as error:
-                log.warning("a heartbeat was refused", error=error.message)
-
-    async def _beat_once(self, since: datetime) -> None:
-        lease = self.registry.get("leases", "kube-node-lease", self.settings.name)
-        spec = node_object.lease(self.settings.name, self.now())["spec"]
-        await self.registry.update("leases", {**lease, "spec": spec})
-        node = self.registry.get("nodes", None, self.settings.name)
-        fresh = node_object.conditions(self.now(), since=since, ready=True)
-        status = {**(node.get("status") or {}), "conditions": fresh}
-        await self.registry.update("nodes", {**node, "status": status}, subresource="status")
 
     # What the API server's streams ask (lab.api.kubelet.Kubelet).
 

@@ -5,7 +5,6 @@ hands in each new version of it. Sources: "Pod Lifecycle", "Sidecar Containers" 
 """
 
 import asyncio
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,23 +16,21 @@ from lab.api.errors import ApiError
 from lab.api.registry import Registry
 from lab.ctl.events import Recorder
 
-from . import network, pod_files, volume_files
-from .addresses import NODE_V4, NODE_V6, AddressPool, NoAddressLeft, PodAddresses
+from .addresses import AddressPool
 from .container import Backoff, Container
 from .endpoints import Object
-from .environment import ConfigurationFault, Sources
+from .environment import Sources
+from .ground import Ground
 from .launch import Launch
-from .launching import Host, Places, launch
+from .launching import Host
 from .probes import Prober
 from .refusals import refusals
+from .reporting import report
 from .runtime import Runtime
-from .status import PodView, pod_status
-from .volumes import Mint, Volumes
+from .status import PodView
+from .volumes import Mint
 
 log = structlog.get_logger("lab.node")
-
-_MOUNT_AGAIN_S = 1.0
-_OLD_TOKENS_S = 30.0
 
 
 @dataclass
@@ -64,14 +61,9 @@ class PodWorker:
 
     shared: Surface
     stored: Object
-    folder: str = field(init=False)
+    ground: Ground = field(init=False)
     init: list[Container] = field(init=False)
     main: list[Container] = field(init=False)
-    netns: int = -1
-    _addresses: PodAddresses | None = None
-    _ips: tuple[str, ...] = ()
-    _volumes: Volumes = field(init=False)
-    _places: dict[str, tuple[str, bool]] = field(default_factory=dict)
     _tasks: dict[str, asyncio.Task[int]] = field(default_factory=dict)
     _dirty: asyncio.Event = field(default_factory=asyncio.Event)
     _dying: asyncio.Event = field(default_factory=asyncio.Event)
@@ -82,11 +74,18 @@ class PodWorker:
     _started_at: datetime = field(init=False)
 
     def __post_init__(self) -> None:
-        spec = self.stored["spec"]
-        self.folder = f"{self.shared.folder}/{self.stored['metadata']['uid']}"
+        spec, metadata, shared = self.stored["spec"], self.stored["metadata"], self.shared
+        self.ground = Ground(
+            folder=f"{shared.folder}/{metadata['uid']}",
+            pool=shared.pool,
+            node_netns=shared.node_netns,
+            host=shared.host,
+            sources=lambda: shared.sources(metadata["namespace"]),
+            mint=shared.mint,
+            now=shared.now,
+        )
         self.init = [Container(c, self, self.shared.backoff) for c in spec.get("initContainers") or []]
         self.main = [Container(c, self, self.shared.backoff) for c in spec["containers"]]
-        self._volumes = Volumes(f"{self.folder}/volumes", self.shared.mint, self.shared.now)
         self._started_at = self.shared.now()
 
     # What containers need of their pod (`container.Surroundings`).
@@ -101,14 +100,19 @@ class PodWorker:
 
     @property
     def pod(self) -> Object:
-        if not self._ips:
+        ips = self.ground.ips
+        if not ips:
             return self.stored
-        addresses = {"podIP": self._ips[0], "podIPs": [{"ip": address} for address in self._ips]}
+        addresses = {"podIP": ips[0], "podIPs": [{"ip": address} for address in ips]}
         return {**self.stored, "status": {**(self.stored.get("status") or {}), **addresses}}
 
     @property
     def address(self) -> str:
-        return self._ips[0]
+        return self.ground.ips[0]
+
+    @property
+    def netns(self) -> int:
+        return self.ground.netns
 
     def now(self) -> datetime:
         return self.shared.now()
@@ -117,7 +121,7 @@ class PodWorker:
         self._dirty.set()
 
     def path(self, *parts: str) -> str:
-        return os.path.join(self.folder, *parts)
+        return self.ground.path(*parts)
 
     def deadline(self) -> float:
         return self._end_s
@@ -130,16 +134,7 @@ class PodWorker:
         await record(self.stored, reason, message)
 
     def launch(self, container: Object, termination_log: str) -> Launch:
-        places = Places(
-            scratch=self.path("scratch"),
-            hosts=self.path("hosts"),
-            resolv_conf=self.path("resolv.conf"),
-            hostname=self.path("hostname"),
-            termination_log=termination_log,
-            volumes=self._places,
-        )
-        sources = self.shared.sources(self.stored["metadata"]["namespace"])
-        return launch(self.pod, container, sources, self.shared.host, places, volume_files.sub_path)
+        return self.ground.launch(self.pod, container, termination_log)
 
     # What the agent tells.
 
@@ -149,7 +144,7 @@ class PodWorker:
         if pod["metadata"].get("deletionTimestamp"):
             self._end_within(float(pod["metadata"].get("deletionGracePeriodSeconds") or 0))
             self._dying.set()
-        elif self._places:
+        else:
             self.refresh()
 
     def on_removed(self) -> None:
@@ -160,11 +155,8 @@ class PodWorker:
 
     def refresh(self) -> None:
         """Bring the volumes up to date; one that cannot be (its object is gone) stays as it was."""
-        if self._places and not self._dying.is_set():
-            try:
-                self._volumes.apply(self.pod, self.shared.sources(self.stored["metadata"]["namespace"]))
-            except (ConfigurationFault, OSError, ApiError):
-                pass
+        if not self._dying.is_set():
+            self.ground.refresh(self.pod)
 
     def container(self, name: str) -> Container | None:
         return next((c for c in (*self.init, *self.main) if c.name == name), None)
@@ -180,7 +172,9 @@ class PodWorker:
 
     async def run(self) -> None:
         """Lead the pod's life to its end, and remove it from the registry."""
-        reporting = asyncio.create_task(self._report())
+        reporting = asyncio.create_task(
+            report(self.shared.registry, lambda: self.stored, self.view, self._dirty, self.shared.now)
+        )
         living = asyncio.create_task(self._live())
         dying = asyncio.create_task(self._dying.wait())
         try:
@@ -190,7 +184,7 @@ class PodWorker:
             living.cancel()
             await asyncio.gather(living, return_exceptions=True)
             await self._stop()
-            await self._release()
+            await self.ground.release()
             self.changed()
             await dying
         finally:
@@ -231,52 +225,14 @@ class PodWorker:
         return None
 
     async def _set_up(self) -> None:
-        if self.stored["spec"].get("hostNetwork"):
-            self.netns, self._ips = os.dup(self.shared.node_netns), (NODE_V4, NODE_V6)
-        else:
-            await self._connect()
-        os.makedirs(self.path("scratch"), exist_ok=True)
-        self._write("hosts", pod_files.hosts(self.stored, self._ips))
-        self._write("resolv.conf", pod_files.resolv_conf(self.stored))
-        self._write("hostname", pod_files.hostname(self.stored) + "\n")
+        """Network, files and volumes; waits for what is not there yet."""
+        await self.ground.connect(self.stored, self.tell)
+        self.changed()
         for container in self.main:
             if not self.init:
                 container._see(reason="ContainerCreating")
-        await self._mount()
-
-    async def _connect(self) -> None:
-        while True:
-            try:
-                self._addresses = self.shared.pool.take()
-                break
-            except NoAddressLeft as error:
-                await self.tell("Warning", "FailedCreatePodSandBox", str(error))
-                await asyncio.sleep(_MOUNT_AGAIN_S)
-        adding = asyncio.create_task(asyncio.to_thread(network.add_pod, self.shared.node_netns, self._addresses))
-        try:
-            self.netns = await asyncio.shield(adding)
-        except asyncio.CancelledError:
-            self.netns = await adding
-            raise
-        self._ips = (self._addresses.v4, self._addresses.v6)
-        self.changed()
-
-    def _write(self, name: str, text: str) -> None:
-        with open(self.path(name), "w", encoding="utf-8") as file:
-            file.write(text)
-
-    async def _mount(self) -> None:
-        told = ""
-        while True:
-            try:
-                sources = self.shared.sources(self.stored["metadata"]["namespace"])
-                self._places = self._volumes.apply(self.pod, sources)
-                return
-            except (ConfigurationFault, OSError, ValueError, ApiError) as error:
-                if str(error) != told:
-                    told = str(error)
-                    await self.tell("Warning", "FailedMount", f"MountVolume.SetUp failed: {told}")
-            await asyncio.sleep(_MOUNT_AGAIN_S)
+        self.ground.write_files(self.stored)
+        await self.ground.mount(lambda: self.pod, self.tell)
 
     async def _initialize(self) -> None:
         never = self.stored["spec"].get("restartPolicy", "Always") == "Never"
@@ -336,18 +292,8 @@ class PodWorker:
             await container.stop()
         await asyncio.gather(task, return_exceptions=True)
 
-    async def _release(self) -> None:
-        """Give the network back; the volumes stay until the pod is gone, for its logs."""
-        if self._addresses is not None:
-            await asyncio.to_thread(network.remove_pod, self.shared.node_netns, self._addresses)
-            self.shared.pool.give(self._addresses)
-            self._addresses = None
-        if self.netns >= 0:
-            os.close(self.netns)
-            self.netns = -1
-
     async def _remove(self) -> None:
-        volume_files.remove_tree(self.folder)
+        self.ground.remove()
         if self._gone:
             return
         metadata = self.stored["metadata"]
@@ -364,7 +310,7 @@ class PodWorker:
     def view(self) -> PodView:
         sidecars = frozenset(c.name for c in self.init if c.spec.get("restartPolicy") == "Always")
         return PodView(
-            self._ips,
+            self.ground.ips,
             self._started_at,
             tuple(c.view for c in self.init),
             tuple(c.view for c in self.main),
@@ -373,29 +319,6 @@ class PodWorker:
             self._over.reason,
             self._over.message,
         )
-
-    async def _report(self) -> None:
-        """Write the status each time something changed; while one write waits, further changes gather."""
-        self._dirty.set()
-        while not self._gone:
-            await self._dirty.wait()
-            self._dirty.clear()
-            metadata = self.stored["metadata"]
-            try:
-                current = self.shared.registry.get("pods", metadata["namespace"], metadata["name"])
-                if current["metadata"]["uid"] != metadata["uid"]:
-                    return
-                status = pod_status(current, self.view(), (NODE_V4, NODE_V6), self.shared.now())
-                if status != current.get("status"):
-                    await self.shared.registry.update("pods", {**current, "status": status}, subresource="status")
-            except ApiError as error:
-                if error.reason == "NotFound":
-                    return
-                if error.reason != "Conflict":
-                    log.warning("a pod's status was refused", pod=metadata["name"], error=error.message)
-                    continue
-                self._dirty.set()
-                await asyncio.sleep(0.01)
 
 
 async def _for_ever() -> None:

@@ -221,7 +221,7 @@ def take_credentials(who: Credentials) -> None:
 
 
 def shrink(who: Credentials, held: int) -> None:
-    """After `take_credentials`: hold no more capabilities than the program, and let it look at this process in /proc."""
+    """After `take_credentials`: hold no more capabilities than the program, which may then look into our /proc."""
     if who.uid == 0:
         kept = sum(1 << number for number, name in enumerate(CAPABILITIES) if name in who.capabilities)
         sc.set_capabilities(held & kept)

@@ -172,8 +172,8 @@ def test_a_tcp_probe_and_a_command_are_judged(answering: Any) -> None:
                 raise TimeoutError
             return len(argv) - 1, "said"
 
-        for command in (["ok"], ["not", "ok"], ["slow"]):
-            found.append((await prober.once({"exec": {"command": command}}, {}, "", 1, run)).success)
+        commands = (["ok"], ["not", "ok"], ["slow"])
+        found += [(await prober.once({"exec": {"command": c}}, {}, "", 1, run)).success for c in commands]
         await prober.client.aclose()
         return found
 

@@ -81,7 +81,7 @@ def test_init_containers_run_in_order_and_a_sidecar_holds_the_main_ones_until_it
             ends = asyncio.create_task(
                 b.until("p", lambda s: "terminated" in state(s, "side", "initContainerStatuses"))
             )
-            ends_file = Path(next(iter(b.node._workers.values())).folder) / "volumes/v/ends"
+            ends_file = Path(next(iter(b.node._workers.values())).path()) / "volumes/v/ends"
             await asyncio.sleep(0)
             await b.registry.delete("pods", "default", "p")
             status = await ends
