@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from bench.stub_api import REGISTRATION, StubApi
 from bench.webhook import free_port
 from contract import names
 from tests.webhook.test_inject import annotated, pod
+from webhook.__main__ import listen
 
 Json = dict[str, Any]
 LIMIT_S = 15.0
@@ -328,3 +330,13 @@ def test_without_a_cluster_it_says_so_in_one_line(tmp_path: Path) -> None:
     assert 1 == done.returncode
     assert done.stderr.startswith("tulle-webhook: no usable kubeconfig")
     assert 1 == done.stderr.count("\n")
+
+
+@pytest.mark.parametrize("host", ["", "127.0.0.1"])
+def test_an_answer_does_not_wait_for_an_acknowledgement(host: str) -> None:
+    with (
+        listen(host, 0) as listener,
+        socket.create_connection(("127.0.0.1", listener.getsockname()[1])),
+        listener.accept()[0] as accepted,
+    ):
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
