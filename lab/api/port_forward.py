@@ -183,7 +183,8 @@ class _SpdyTunnel:
 
     async def _on_stream(self, event: StreamOpened) -> None:
         request, kind = event.headers.get("requestid", ""), event.headers.get("streamtype", "")
-        too_many = kind == "error" and len(self._connections) >= MAX_CONNECTIONS_COUNT
+        open_count = len(self._connections) + len(self._error_streams)
+        too_many = kind == "error" and open_count >= MAX_CONNECTIONS_COUNT
         try:
             port = port_number(event.headers.get("port", ""))
         except ApiError:

@@ -9,9 +9,11 @@ import socketserver
 import ssl
 import subprocess
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import kubernetes
 import pytest
@@ -174,16 +176,7 @@ def test_a_client_that_leaves_takes_its_command_with_it(server, client):
 
 
 def _wait_gone(pid: int) -> None:
-    import os
-    import time
-
-    for _ in range(500):
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return
-        time.sleep(0.01)
-    pytest.fail(f"process {pid} is still there")
+    wait_for(lambda: not Path(f"/proc/{pid}").exists())
 
 
 # logs and attach
@@ -282,6 +275,63 @@ def test_kubectl_port_forward_says_when_nothing_listens(server):
 
     assert b"an error occurred forwarding" in told
     assert b"Connect call failed" in told
+
+
+def test_a_forwarded_connection_that_is_dropped_is_dropped_in_the_pod_as_well(server):
+    ended = threading.Semaphore(0)
+
+    def hold(connection: socket.socket) -> None:
+        connection.sendall(b"x")
+        try:
+            while connection.recv(65536):
+                pass
+        except OSError:
+            pass
+        ended.release()
+
+    with tcp_server(hold) as port:
+        with forwarding(server, port) as [local]:
+            dropped = socket.create_connection(("127.0.0.1", local))
+            kept = socket.create_connection(("127.0.0.1", local))
+            assert (dropped.recv(1), kept.recv(1)) == (b"x", b"x")
+            dropped.close()
+            assert ended.acquire(timeout=10)
+            assert not ended.acquire(blocking=False)
+        kept.close()
+        assert ended.acquire(timeout=10)  # the end of kubectl ends the rest
+
+
+def test_a_pod_that_does_not_read_holds_its_client_back_and_not_the_others(server):
+    release = threading.Event()
+    sizes: list[int] = []
+
+    def stubborn(connection: socket.socket) -> None:
+        release.wait(20)
+        sizes.append(len(read_all(connection)))
+
+    with (
+        tcp_server(stubborn) as slow,
+        tcp_server(echo) as quick,
+        forwarding(server, slow, quick) as locals_,
+        socket.create_connection(("127.0.0.1", locals_[0])) as held,
+        socket.create_connection(("127.0.0.1", locals_[1])) as other,
+    ):
+        other.sendall(b"before")
+        assert other.recv(10) == b"before"
+        held.sendall(bytes(100_000))  # less than what is queued for one connection
+        other.sendall(b"after")
+        assert other.recv(10) == b"after"
+        release.set()
+        held.sendall(bytes(8_000_000))
+        held.shutdown(socket.SHUT_WR)
+        wait_for(lambda: sizes == [8_100_000])
+
+
+def wait_for(condition) -> None:
+    deadline_s = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline_s, "it did not happen in time"
+        time.sleep(0.005)
 
 
 def test_the_python_client_forwards_ports(client):
