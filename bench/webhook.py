@@ -34,6 +34,8 @@ RATE_LIMIT_PER_S = 2000
 SECONDS_LIMIT = 60
 CONNECTIONS_LIMIT = 128
 ANSWER_LIMIT_S = 10.0
+CONNECT_S = 0.5
+"""Between opening the connections and the first question: handshakes are no admissions."""
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -121,30 +123,35 @@ async def _measure(target: Target, rate: int, seconds: int, connections: int) ->
         (f"open loop, {rate} a second", _open_loop(target, body, connections, rate, seconds)),
         (f"closed loop, {connections} connections", _closed_loop(target, body, connections, seconds=seconds)),
     ):
-        cpu_before_s, began_s = _cpu_s(target.process_id), time.perf_counter()
-        latencies_s = await run
-        elapsed_s, cpu_s = time.perf_counter() - began_s, _cpu_s(target.process_id) - cpu_before_s
-        rows.append(_row(case, latencies_s, elapsed_s, cpu_s, target.process_id))
+        cpu_before_s = _cpu_s(target.process_id)
+        latencies_s, elapsed_s = await run
+        rows.append(_row(case, latencies_s, elapsed_s, _cpu_s(target.process_id) - cpu_before_s, target.process_id))
     return rows
 
 
-async def _open_loop(target: Target, body: bytes, connections: int, rate: int, seconds: int) -> list[float]:
-    """Ask at fixed moments; each latency counts from the moment at which the question was due."""
+async def _open_loop(
+    target: Target, body: bytes, connections: int, rate: int, seconds: int
+) -> tuple[list[float], float]:
+    """Ask at fixed moments; each latency counts from the moment at which the question was due.
+
+    Returns them and the time from the first question to the last answer, seconds.
+    """
     waiting: asyncio.Queue[float] = asyncio.Queue()
     latencies_s: list[float] = []
     count = rate * seconds
     workers = [asyncio.create_task(_answer_due(target, body, waiting, latencies_s)) for _ in range(connections)]
-    began_s = time.perf_counter() + 0.2
+    began_s = time.perf_counter() + CONNECT_S
     for number in range(count):
         due_s = began_s + number / rate
         await asyncio.sleep(max(0.0, due_s - time.perf_counter()))
         waiting.put_nowait(due_s)
     async with asyncio.timeout(ANSWER_LIMIT_S):
         await waiting.join()
+    elapsed_s = time.perf_counter() - began_s
     for worker in workers:
         worker.cancel()
     await asyncio.gather(*workers, return_exceptions=True)
-    return latencies_s
+    return latencies_s, elapsed_s
 
 
 async def _answer_due(target: Target, body: bytes, waiting: "asyncio.Queue[float]", latencies_s: list[float]) -> None:
@@ -158,10 +165,11 @@ async def _answer_due(target: Target, body: bytes, waiting: "asyncio.Queue[float
 
 async def _closed_loop(
     target: Target, body: bytes, connections: int, seconds: float = ANSWER_LIMIT_S, count: int | None = None
-) -> list[float]:
-    """Ask again as soon as an answer is there."""
+) -> tuple[list[float], float]:
+    """Ask again as soon as an answer is there; returns as `_open_loop` does."""
     latencies_s: list[float] = []
-    end_s = time.perf_counter() + seconds
+    first_s = time.perf_counter()
+    end_s = first_s + seconds
 
     async def work() -> None:
         async with _Connection(target, body) as connection:
@@ -171,7 +179,7 @@ async def _closed_loop(
                 latencies_s.append(time.perf_counter() - began_s)
 
     await asyncio.gather(*(work() for _ in range(connections)))
-    return latencies_s
+    return latencies_s, time.perf_counter() - first_s
 
 
 class _Connection:
