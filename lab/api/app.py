@@ -66,6 +66,9 @@ class _Front:
             return await self._dispatch(http)
         except ApiError as error:
             return _json(error.status(), error.code)
+        except RecursionError:
+            deep = errors.bad_request("the body is nested too deep")
+            return _json(deep.status(), deep.code)
         except ClientDisconnect:
             return Response(status_code=499)
         except Exception:

@@ -185,6 +185,20 @@ def _data(_old: Object | None, new: Object) -> Causes:
                 yield cause(f"{field}[{key}]", f'Invalid value: "{key}": {text}')
 
 
+def _secret(old: Object | None, new: Object) -> Causes:
+    yield from _data(old, new)
+    if new.get("type") == "kubernetes.io/service-account-token":
+        text = "Unsupported value: the lab does not implement token Secrets: use `kubectl create token` or a projected"
+        yield cause("type", f"{text} volume", "FieldValueNotSupported")
+
+
+def warnings(kind: str, new: Object) -> list[str]:
+    """What a client should know of an object that is kept though the lab does not do all that it says."""
+    if kind == "services" and at(new, "spec.type") in ("NodePort", "LoadBalancer"):
+        return ["the lab has no node ports and no load balancer: the service is reached inside of the lab only"]
+    return []
+
+
 def _lease(_old: Object | None, new: Object) -> Causes:
     duration_s = at(new, "spec.leaseDurationSeconds")
     if isinstance(duration_s, int) and duration_s <= 0:
@@ -198,6 +212,6 @@ RULES: dict[str, Callable[[Object | None, Object], Causes]] = {
     "jobs": _replicated(("OnFailure", "Never"), needs_selector=False),
     "services": _service,
     "configmaps": _data,
-    "secrets": _data,
+    "secrets": _secret,
     "leases": _lease,
 }

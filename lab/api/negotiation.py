@@ -70,8 +70,23 @@ def decode(body: bytes, content_type: str) -> Any:
         raise errors.bad_request(f"the body is not JSON: {error}") from error
 
 
+class _Loader(yaml.CSafeLoader):
+    """YAML as JSON has it: a timestamp stays the text that it is."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    letter: [rule for rule in rules if rule[0] != "tag:yaml.org,2002:timestamp"]
+    for letter, rules in yaml.CSafeLoader.yaml_implicit_resolvers.items()
+}
+
+
 def _decode_yaml(body: bytes) -> Any:
     try:
-        return msgspec.json.decode(body) if body[:1] == b"{" else yaml.load(body, Loader=yaml.CSafeLoader)
+        if body[:1] == b"{":
+            return msgspec.json.decode(body)
+        # An alias can make a short text mean a huge value.
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(body, Loader=yaml.CSafeLoader)):
+            raise errors.bad_request("YAML aliases are not accepted: write the value out")
+        return yaml.load(body, Loader=_Loader)
     except (yaml.YAMLError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise errors.bad_request(f"error decoding YAML: {error}") from error

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from lab.api import defaults, errors, ownership, selectors, ssa, strategic, strategy, validation
+from lab.api import defaults, errors, kind_rules, ownership, selectors, ssa, strategic, strategy, validation
 from lab.api.custom_kinds import CustomKinds
 from lab.api.identity import SYSTEM, User
 from lab.api.options import Admission, Completion, Options, Write, timestamp, utc_now
@@ -195,6 +195,7 @@ class Registry:
         if self.completion is not None and not write.subresource:
             new = self.completion(self, row, old, new)
         validation.validate(row, old, new)
+        write.options.warnings.extend(kind_rules.warnings(row.key, new))
         strategy.bump_generation(row, old, new)
         if not write.is_apply:
             ownership.note_update(write.owner, old, new, validation.schema_of(row), timestamp(self.now()))

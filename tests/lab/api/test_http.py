@@ -62,6 +62,9 @@ REFUSED = [
     ("POST", MAPS, {"content-type": "image/png"}, b"{}", 415, "UnsupportedMediaType"),
     ("POST", MAPS, {}, b"{", 400, "BadRequest"),
     ("POST", MAPS, {}, b"[]", 400, "BadRequest"),
+    ("POST", MAPS, {}, b"[" * 100_000, 400, "BadRequest"),
+    ("POST", MAPS, {}, b'{"a":' * 900 + b"1" + b"}" * 900, 400, "BadRequest"),
+    ("POST", MAPS, {"content-type": "application/yaml"}, b"a: &a [x]\nb: *a", 400, "BadRequest"),
     ("POST", MAPS, {}, b'{"kind":"Pod","apiVersion":"v1"}', 400, "BadRequest"),
     ("POST", MAPS, {}, b'{"metadata":{"name":"here"}}', 409, "AlreadyExists"),
     ("POST", MAPS, {}, b'{"metadata":{"name":"No Good"}}', 422, "Invalid"),
@@ -95,6 +98,20 @@ def test_unknown_fields_are_warned_of_and_dropped() -> None:
     assert answer.status_code == 201
     assert answer.headers["warning"] == '299 - "unknown field \\"dta\\""'
     assert "dta" not in answer.json()
+
+
+def test_yaml_is_read_as_json_would_be() -> None:
+    body = b"metadata: {name: x}\ndata:\n  when: 2026-01-01T00:00:00Z\n"
+    assert (
+        ask("POST", MAPS, {"content-type": "application/yaml"}, content=body).json()["data"]["when"].startswith("2026")
+    )
+
+
+def test_a_load_balancer_is_kept_with_a_warning() -> None:
+    spec = {"type": "LoadBalancer", "ports": [{"port": 80}]}
+    answer = ask("POST", "/api/v1/namespaces/default/services", json={"metadata": {"name": "s"}, "spec": spec})
+    assert answer.status_code == 201
+    assert "no load balancer" in answer.headers["warning"]
 
 
 def test_partial_metadata_is_metadata_alone() -> None:
