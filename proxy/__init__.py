@@ -4,7 +4,7 @@ The way of a request, ten stops; each stands as a `# stop N` comment beside its 
 
  1. listener.Listener.on_ready: accept; original destination; a Session
  2. session.Session.on_data: detect HTTP/1, HTTP/2, TLS or opaque bytes
- 3. wire.http1.MessageReader.feed: bytes to head, body, end
+ 3. wire.message.MessageReader.feed: bytes to head, body, end
  4. exchange.Exchange.on_request: the conductor; the next six stops are its calls
  5. policy.route.match: the destination as discovery knows it to a Route
  6. policy.balance.pick: the less loaded of two random endpoints

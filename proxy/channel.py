@@ -141,10 +141,10 @@ class SocketChannel:
     def write(self, data: bytes) -> None:
         if not self.is_open:
             return
-        if not self._out:
+        self.queued_bytes = queued_bytes = self.queued_bytes + len(data)
+        if not self._out or (queued_bytes > self.high_bytes and not self._is_congested):
             self._pump.mark_dirty(self)
         self._out.append(data)
-        self.queued_bytes += len(data)
 
     def write_eof(self) -> None:
         self._is_eof_written = True

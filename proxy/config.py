@@ -186,7 +186,7 @@ def parse_ports(text: str) -> frozenset[int]:
     ports: set[int] = set()
     for part in filter(None, (piece.strip() for piece in text.split(","))):
         first, dash, last = part.partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
+        if not part.isascii() or not first.isdecimal() or (dash and not last.isdecimal()):
             raise ValueError(f"{part!r} is neither a port nor a range such as 5000-5010")
         low, high = int(first), int(last or first)
         if not 0 < low <= high < 65536:

@@ -1,7 +1,6 @@
 """Real sidecars on loopback sockets, with an injected original destination, and servers that follow a script."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,9 +46,9 @@ class Sidecar:
         return sum(n for (key, pairs), n in self.app.meter.counters.items() if key == name and wanted <= set(pairs))
 
     async def admin(self, path: str) -> tuple[int, str]:
-        stream = await trio.open_tcp_stream("127.0.0.1", self.app.config.admin_port)
-        await stream.send_all(f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
-        head, _, body = (await read_all(stream)).partition(b"\r\n\r\n")
+        async with await trio.open_tcp_stream("127.0.0.1", self.app.config.admin_port) as stream:
+            await stream.send_all(f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
+            head, _, body = (await read_all(stream)).partition(b"\r\n\r\n")
         return int(head.split()[1]), body.decode()
 
 
@@ -248,14 +247,7 @@ async def controller(serve: Callable[[Handler], Awaitable[Address]]) -> Controll
     return made
 
 
-@asynccontextmanager
-async def eventually(seconds: float = 3.0) -> AsyncIterator[None]:
-    """Bound the wait for something that another task will do."""
-    with trio.fail_after(seconds):
-        yield
-
-
 async def wait_until(condition: Callable[[], bool], seconds: float = 3.0) -> None:
     with trio.fail_after(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - any condition, not one event
             await trio.sleep(0.005)

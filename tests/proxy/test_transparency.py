@@ -66,7 +66,7 @@ async def test_http1_removes_connection_headers(serve: Any, through: Any) -> Non
         [b"HTTP/1.1 200 OK\r\nConnection: x-gone\r\nX-Gone: 1\r\nKeep-Alive: 5\r\nContent-Length: 0\r\n\r\n"]
     )
     connect = await through(await serve(script.handle))
-    request = b"GET / HTTP/1.1\r\nHost: web\r\nConnection: x-foo, keep-alive\r\nX-Foo: 1\r\nKeep-Alive: 1\r\nTE: x\r\nX-Bar: 2\r\n\r\n"
+    request = GET[:-2] + b"Connection: x-foo, keep-alive\r\nX-Foo: 1\r\nKeep-Alive: 1\r\nTE: x\r\nX-Bar: 2\r\n\r\n"
 
     assert await ask(connect, request, b"\r\n\r\n") == b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
     assert script.received == [b"GET / HTTP/1.1\r\nHost: web\r\nX-Bar: 2\r\n\r\n"]
@@ -114,7 +114,7 @@ async def test_http11_upgrades(serve: Any, through: Any) -> None:
 async def test_http11_upgrade_to_h2_is_stripped(serve: Any, through: Any) -> None:
     script = Script([OK])
     connect = await through(await serve(script.handle))
-    request = b"GET / HTTP/1.1\r\nHost: web\r\nConnection: upgrade, http2-settings\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\n\r\n"
+    request = GET[:-2] + b"Connection: upgrade, http2-settings\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\n\r\n"
 
     assert await ask(connect, request, b"ok") == OK
     assert script.received == [GET]

@@ -1,0 +1,252 @@
+"""HTTP/1 messages: bytes in; head, body and end out; one message at a time. Pure.
+
+Theory of operation. llhttp (Node's parser) validates; this module decides where a message ends. A head and a chunked
+body always end at a blank line, any other body at a counted byte. So llhttp is fed up to the next such place and
+never further: what follows a message stays here, unparsed, until the exchange is over and `next_message` is called.
+That makes pipelining, upgrades, HEAD and CONNECT plain cases instead of traps.
+
+llhttp's callbacks only take notes. Everything a sink hears is called from `feed`, in order:
+
+    on_request(head) | on_response(head), on_body(data) ..., on_end()
+
+`data` are the buffers that arrived, chunk framing included, and llhttp has found them valid. `feed` raises
+`WireFault`; after that the reader is spent. The sink may call `stop` inside any callback.
+
+Sources: RFC 9112; llhttp's strict mode, which httptools uses (tests/proxy pin what it refuses).
+"""
+
+from typing import Any, Final
+
+import httptools
+
+from proxy.errors import WireFault
+from proxy.model import CHUNKED, LENGTH, NO_BODY, Framing
+
+BLANK: Final = b"\r\n\r\n"
+
+HEAD: Final = 0
+BODY: Final = 1
+DONE: Final = 2
+STOPPED: Final = 3
+
+_FAULTS: Final = (
+    (b"Transfer-Encoding can't be present with", "content-length-and-transfer-encoding"),
+    (b"Content-Length can't be present with", "content-length-and-transfer-encoding"),
+    (b"Content-Length", "bad-content-length"),
+    (b"Transfer-Encoding", "bad-transfer-encoding"),
+    (b"chunk", "bad-chunk"),
+    (b"Chunk", "bad-chunk"),
+    (b"whitespace after header value", "folded-header"),
+    (b"space after start line", "folded-header"),
+    (b"Missing expected CR", "bare-line-feed"),
+    (b"Expected CRLF", "bare-line-feed"),
+    (b"header field char", "bare-line-feed"),
+    (b"Missing expected LF", "control-character"),
+    (b"header value char", "control-character"),
+    (b"header token", "control-character"),
+    (b"method", "bad-request-line"),
+    (b"url", "bad-request-line"),
+    (b"HTTP version", "bad-request-line"),
+    (b"status", "bad-response"),
+)
+"""Part of llhttp's message -> reason word; the first that fits."""
+
+
+def fault_of(error: httptools.HttpParserError) -> WireFault:
+    """Name what llhttp has refused."""
+    message = str(error)
+    for part, reason in _FAULTS:
+        if part.decode() in message:
+            return WireFault(reason, message)
+    return WireFault("bad-head", message)
+
+
+class MessageReader:
+    """What the two readers share: cutting the bytes at the ends of heads and bodies."""
+
+    __slots__ = (
+        "_complete",
+        "_held",
+        "_is_head_complete",
+        "_left_bytes",
+        "_max_head_bytes",
+        "_parser",
+        "_state",
+        "_tail",
+        "framing",
+        "rest",
+    )
+
+    def __init__(self, max_head_bytes: int) -> None:
+        self._max_head_bytes = max_head_bytes
+        self._state = HEAD
+        self._held = b""
+        self._tail = b""
+        self._complete = False
+        self._is_head_complete = False
+        self._left_bytes = 0
+        self.framing: Framing = NO_BODY
+        self.rest = b""
+        """Bytes that arrived after the end of the message."""
+        self._renew()
+
+    # llhttp's callbacks
+
+    def on_headers_complete(self) -> None:
+        self._is_head_complete = True
+
+    def on_message_complete(self) -> None:
+        self._complete = True
+
+    # the machine
+
+    def feed(self, data: bytes) -> None:  # stop 3
+        """Take the next bytes; raise WireFault. Within each callback `rest` is all that follows the message so far."""
+        if self._state >= DONE:
+            self.rest = self.rest + data if self.rest else data
+            return
+        while True:
+            if self._state == HEAD:
+                self._feed_head(data)
+            else:
+                self._feed_body(data)
+            if not self.rest or self._state >= DONE:
+                return
+            data, self.rest = self.rest, b""
+
+    def next_message(self) -> None:
+        """Go on to the next message, with the bytes that have already arrived for it; raise WireFault."""
+        self._state = HEAD
+        if self.rest:
+            data, self.rest = self.rest, b""
+            self.feed(data)
+
+    def stop(self) -> None:
+        """Read no more; further bytes gather in `rest`."""
+        self._state = STOPPED
+
+    @property
+    def is_within_head(self) -> bool:
+        """Whether a head has begun and is not complete."""
+        return self._state == HEAD and bool(self._held)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no byte of a message has arrived."""
+        return self._state == HEAD and not self._held
+
+    @property
+    def is_done(self) -> bool:
+        return self._state >= DONE
+
+    def _feed_head(self, data: bytes) -> None:
+        held = self._held
+        if held:
+            whole = held + data
+            end = whole.find(BLANK, max(0, len(held) - 3))
+        else:
+            whole = data
+            end = data.find(BLANK)
+        if whole[0] == 13:
+            self._skip_empty_line(whole)
+            return
+        size = end + 4 if end >= 0 else len(whole)
+        if size > self._max_head_bytes:
+            raise WireFault("head-too-large", f"more than {self._max_head_bytes} bytes")
+        head = whole
+        if size < len(whole):
+            head, self.rest = whole[:size], whole[size:]
+        if self._validate(held, head):
+            self._held = b""
+            self._on_head(head)
+        elif end >= 0:
+            raise WireFault("bad-head", "the blank line does not end the head")
+        else:
+            self._held = whole
+
+    def _skip_empty_line(self, data: bytes) -> None:
+        """An empty line before the start line is passed over: RFC 9112 section 2.2."""
+        if len(data) == 1:
+            self._held = data
+        elif data[1] == 10:
+            self._held, self.rest = b"", data[2:]
+        else:
+            raise WireFault("bad-head", "a carriage return before the start line")
+
+    def _feed_body(self, data: bytes) -> None:
+        framing = self.framing
+        if framing == LENGTH:
+            self._feed_counted(data)
+        elif framing == CHUNKED:
+            self._feed_chunked(data)
+        else:
+            self._on_body(data)
+
+    def _feed_counted(self, data: bytes) -> None:
+        left = self._left_bytes
+        if len(data) > left:
+            data, self.rest = data[:left], data[left:]
+        self._left_bytes = left = left - len(data)
+        self._parse(data)
+        self._on_body(data)
+        if left == 0:
+            self._finish()
+
+    def _feed_chunked(self, data: bytes) -> None:
+        # The last chunk ends with a blank line, but so may any data: llhttp says which blank line was the last.
+        whole = self._tail + data
+        start = position = len(self._tail)
+        size = len(whole)
+        while not self._complete and position < size:
+            end = whole.find(BLANK, max(0, position - 3))
+            cut = end + 4 if end >= 0 else size
+            self._parse(whole[position:cut])
+            position = cut
+        self._tail = whole[-3:]
+        if position < size:
+            data, self.rest = whole[start:position], whole[position:]
+        self._on_body(data)
+        if self._complete:
+            self._finish()
+
+    def _begin_body(self, framing: Framing, length_bytes: int) -> None:
+        self.framing = framing
+        if framing == NO_BODY or (framing == LENGTH and length_bytes == 0):
+            self._finish()
+        elif self._state == HEAD:
+            self._state = BODY
+            self._left_bytes = length_bytes
+            self._tail = b""
+
+    def _finish(self) -> None:
+        if self._state < DONE:
+            self._state = DONE
+            self._on_end()
+
+    def _parse(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            pass
+        except httptools.HttpParserError as error:
+            raise fault_of(error) from None
+
+    # what a request and a response do differently
+
+    _parser: Any
+
+    def _renew(self) -> None:
+        raise NotImplementedError
+
+    def _validate(self, held: bytes, head: bytes) -> bool:
+        """Let llhttp see what it has not seen of a head yet; tell whether the head is complete."""
+        raise NotImplementedError
+
+    def _on_head(self, raw: bytes) -> None:
+        raise NotImplementedError
+
+    def _on_body(self, data: bytes) -> None:
+        raise NotImplementedError
+
+    def _on_end(self) -> None:
+        raise NotImplementedError

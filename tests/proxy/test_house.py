@@ -1,0 +1,102 @@
+"""Rules of the house that a test can hold: the ten stops, the two worlds, the table of reasons, sizes."""
+
+import ast
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+import proxy
+from proxy.errors import REASONS, REPICK_REASONS
+
+ROOT = Path(proxy.__file__).parent
+MODULES = sorted(ROOT.rglob("*.py"))
+WAITING = {"app", "dial", "discovery", "report", "admin", "drain", "__main__"}
+"""Modules of the waiting world; pump has the two functions in which the worlds meet."""
+PURE = {"errors", "model", "config", "render"}
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+
+
+def imports_of(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text())
+    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    return names | {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+
+
+def stops_of(path: Path) -> list[tuple[ast.FunctionDef, str]]:
+    """Functions with a `# stop N` comment behind their signature, and N."""
+    source = path.read_text()
+    lines = source.splitlines()
+    functions = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)]
+    marked = [(function, re.search(r"# stop (\d+)$", lines[function.body[0].lineno - 2])) for function in functions]
+    return [(function, mark[1]) for function, mark in marked if mark]
+
+
+def test_the_ten_stops_stand_where_the_package_says() -> None:
+    told = re.findall(r"^ ?(\d+)\. ([\w.]+):", proxy.__doc__ or "", re.MULTILINE)
+    found = {}
+    for path in MODULES:
+        for function, number in stops_of(path):
+            found[number] = (name_of(path), function.name)
+
+    assert [str(n) for n in range(1, 11)] == [number for number, _ in told]
+    for number, where in told:
+        module, function = found[number]
+        assert where.startswith(module + ".")
+        assert where.endswith("." + function)
+
+
+def test_the_ten_stops_can_be_read_in_ten_minutes() -> None:
+    lines = 0
+    for path in MODULES:
+        lines += sum((function.end_lineno or 0) - function.lineno + 1 for function, _ in stops_of(path))
+
+    assert 50 < lines < 450
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_sizes(path: Path) -> None:
+    source = path.read_text()
+    functions = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+
+    assert source.startswith('"""')
+    assert len(source.splitlines()) <= 400
+    assert all((f.end_lineno or 0) - f.lineno < 60 for f in functions)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_the_two_worlds_stay_apart(path: Path) -> None:
+    name, imports = name_of(path), imports_of(path)
+    waits = {node.name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.AsyncFunctionDef)}
+    if name == "pump":
+        assert waits == {"run", "run_timers"}
+    elif name not in WAITING:
+        assert not waits
+        assert not imports & {"trio", "httpx", "asyncio"}
+    if name.split(".")[0] in {"wire", "policy"} or name in PURE:
+        assert not imports & {"socket", "ssl", "select", "time", "random", "logging", "os", "structlog"}
+    if name != "pump":
+        assert "select" not in imports
+    if name != "__main__":
+        assert "os.environ" not in path.read_text()
+
+
+def test_every_reason_that_the_code_names_is_in_the_table_and_every_row_is_used() -> None:
+    code = "\n".join(path.read_text() for path in MODULES if path.name != "errors.py")
+    named = {word for word in re.findall(r'"([a-z]+(?:-[a-z]+)+)"', code) if word in REASONS}
+
+    assert set(REASONS) - named - {"loop", "draining", "bug"} == set()
+    assert REPICK_REASONS <= set(REASONS)
+    for match in re.findall(r'WireFault\("([a-z-]+)"', code):
+        assert match in REASONS
+
+
+def test_every_reason_has_a_status_of_its_kind_and_a_meaning() -> None:
+    for reason in REASONS.values():
+        assert reason.status == 0 or 400 <= reason.status < 600
+        assert reason.meaning
+        assert inspect.cleandoc(reason.meaning) == reason.meaning
