@@ -10,9 +10,10 @@ import structlog
 
 from lab.api.registry import Registry
 
+from . import conntrack
 from .addresses import API_V4, API_V6, DNS_V4, DNS_V6
 from .endpoints import Service, collect
-from .services import ruleset
+from .services import UdpBackends, ruleset, stale, udp_backends
 from .watching import follow
 from .zone import Zone, build
 
@@ -32,6 +33,7 @@ class Names:
     applied: asyncio.Event = field(default_factory=asyncio.Event)
     _dirty: asyncio.Event = field(default_factory=asyncio.Event)
     _rules: str = ""
+    _udp: UdpBackends = field(default_factory=dict)
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -66,6 +68,13 @@ class Names:
             return
         self._rules = rules
         self.applied.set()
+        await self._forget_flows()
+
+    async def _forget_flows(self) -> None:
+        before, self._udp = self._udp, udp_backends(self.services, _OURS)
+        places = stale(before, self._udp)
+        if places:
+            await asyncio.to_thread(conntrack.forget, places)
 
 
 async def apply_rules(text: str) -> str:

@@ -54,6 +54,22 @@ def ruleset(services: Iterable[Service], served_here: frozenset[str]) -> str:
     return "".join(_table(family, _targets(family, everything, served_here)) for family in _FAMILIES)
 
 
+UdpBackends = dict[tuple[str, int], tuple[tuple[str, int], ...]]
+"""The (address, port) pairs behind each (service address, port)."""
+
+
+def udp_backends(services: Iterable[Service], served_here: frozenset[str]) -> UdpBackends:
+    """Where the UDP flows of services lead."""
+    everything = list(services)
+    targets = [target for family in _FAMILIES for target in _targets(family, everything, served_here)]
+    return {(target.address, target.port): target.backends for target in targets if target.protocol == "udp"}
+
+
+def stale(before: UdpBackends, after: UdpBackends) -> set[tuple[str, int]]:
+    """Service addresses and ports whose flows may lead to a backend that is one no longer."""
+    return {place for place, backends in before.items() if set(backends) - set(after.get(place, ()))}
+
+
 def _targets(family: _Family, services: list[Service], served_here: frozenset[str]) -> list[_Target]:
     found = []
     for service in services:

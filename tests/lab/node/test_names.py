@@ -9,10 +9,11 @@ from dnslib import QTYPE, RCODE, DNSRecord
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lab.node import conntrack
 from lab.node.dns import DnsServer
 from lab.node.endpoints import Endpoint, Port, Service, collect
 from lab.node.names import apply_rules
-from lab.node.services import ruleset
+from lab.node.services import ruleset, stale, udp_backends
 from lab.node.zone import Zone, answer, build
 
 HTTP = Port("http", "TCP", 80)
@@ -197,3 +198,50 @@ def test_dns_answers_datagrams_and_streams(in_namespace: Any) -> None:
 def test_an_empty_zone_knows_its_own_name_only() -> None:
     reply = DNSRecord.parse(answer(Zone(), DNSRecord.question("x.cluster.local").pack(), limit_bytes=512))
     assert RCODE[reply.header.rcode] == "NXDOMAIN"
+
+
+@pytest.mark.netns
+def test_a_udp_client_that_keeps_its_socket_is_led_to_the_new_endpoint(in_namespace: Any) -> None:
+    udp = Port("http", "UDP", 53)
+
+    def rules(*addresses: str) -> list[Service]:
+        ends = [endpoint(address) for address in addresses]
+        return [service("u", *ends, addresses=("10.96.0.20", "fd00:10:96::20"), ports=(udp,))]
+
+    async def ask(client: socket.socket, address: str) -> str:
+        client.sendto(b"who", (address, 53))
+        return (await asyncio.get_running_loop().sock_recv(client, 99)).decode()
+
+    class Naming(asyncio.DatagramProtocol):
+        def connection_made(self, transport: Any) -> None:
+            self.transport = transport
+
+        def datagram_received(self, data: bytes, addr: Any) -> None:
+            self.transport.sendto(self.transport.get_extra_info("sockname")[0].encode(), addr)
+
+    async def work() -> None:
+        loop = asyncio.get_running_loop()
+        # Addresses of the node stand for pods: what counts is where the flow leads.
+        places = {"10.244.0.1": "10.96.0.1", "fd00:10:244::1": "fd00:10:96::1"}
+        servers = [
+            (await loop.create_datagram_endpoint(Naming, local_addr=(address, 8080)))[0]
+            for address in (*places, *places.values())
+        ]
+        before, after = rules(*places), rules(*places.values())
+        assert await apply_rules(ruleset(before, frozenset())) == ""
+        asked = {"10.96.0.20": socket.AF_INET, "fd00:10:96::20": socket.AF_INET6}
+        clients = {address: socket.socket(family, socket.SOCK_DGRAM) for address, family in asked.items()}
+        for client in clients.values():
+            client.setblocking(False)
+        assert [await ask(client, address) for address, client in clients.items()] == list(places)
+        assert await apply_rules(ruleset(after, frozenset())) == ""
+        gone = stale(udp_backends(before, frozenset()), udp_backends(after, frozenset()))
+        assert gone == {(address, 53) for address in asked}
+        assert await asyncio.to_thread(conntrack.forget, gone) == 2
+        assert [await ask(client, address) for address, client in clients.items()] == list(places.values())
+        for client in clients.values():
+            client.close()
+        for server in servers:
+            server.close()
+
+    in_namespace(work)
