@@ -22,6 +22,9 @@ Json = dict[str, Any]
 TIMEOUT_S = (3.0, 10.0)
 """Connect and read."""
 
+ADMISSION_TIMEOUT_S = (1.0, 3.0)
+"""The same while an admission waits: the API server gives up on the webhook after 5 s."""
+
 SERVICE_HOST = "KUBERNETES_SERVICE_HOST"
 """Kubernetes sets it in every container."""
 
@@ -77,7 +80,7 @@ class Kube:
         return _number(found.get("major", "")), _number(found.get("minor", ""))
 
     def namespace(self, name: str) -> Json:
-        return self._json("GET", f"/api/v1/namespaces/{name}")
+        return self._json("GET", f"/api/v1/namespaces/{name}", timeout_s=ADMISSION_TIMEOUT_S)
 
     def namespaces(self) -> tuple[list[Json], str]:
         """All namespaces, and the version to watch from."""
@@ -159,9 +162,14 @@ class Kube:
         self._json("POST", f"/api/v1/namespaces/{event['metadata']['namespace']}/events", event)
 
     def _json(
-        self, method: str, path: str, body: Json | list[Json] | None = None, content_type: str = "application/json"
+        self,
+        method: str,
+        path: str,
+        body: Json | list[Json] | None = None,
+        content_type: str = "application/json",
+        timeout_s: tuple[float, float] = TIMEOUT_S,
     ) -> Json:
-        response = self._call(method, path, body=body, content_type=content_type)
+        response = self._call(method, path, body=body, content_type=content_type, timeout_s=timeout_s)
         try:
             found: Json = json.loads(response.data)
         except UNREACHABLE as error:

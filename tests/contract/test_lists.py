@@ -3,7 +3,7 @@
 from ipaddress import ip_network
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contract.lists import PortRange, format_ports, format_subnets, parse_ports, parse_subnets
@@ -55,6 +55,7 @@ def test_bad_ports_are_refused_by_entry(text: str, message: str) -> None:
         parse_ports(text)
 
 
+@settings(deadline=None)
 @given(st.lists(RANGES, max_size=20))
 def test_ports_survive_being_written_and_read(ranges: list[PortRange]) -> None:
     once = parse_ports(format_ports(ranges))
@@ -84,6 +85,7 @@ def test_bad_subnets_are_refused_by_entry(text: str, message: str) -> None:
         parse_subnets(text)
 
 
+@settings(deadline=None)
 @given(st.lists(st.ip_addresses(), max_size=10))
 def test_subnets_survive_being_written_and_read(addresses: list[object]) -> None:
     subnets = tuple(dict.fromkeys(ip_network(str(address)) for address in addresses))
