@@ -32,11 +32,11 @@ def priority(version: str) -> tuple[int, int, int]:
 
 
 def rows_of(definition: Object) -> list[Resource]:
-    """The rows of a definition's served versions, the preferred one first."""
+    """The rows of a definition's versions that are served or stored, the preferred one first."""
     spec = definition["spec"]
-    served = [version for version in spec["versions"] if version.get("served")]
-    served.sort(key=lambda version: priority(version["name"]), reverse=True)
-    return [_row(spec, version) for version in served]
+    alive = [version for version in spec["versions"] if version.get("served") or version.get("storage")]
+    alive.sort(key=lambda version: priority(version["name"]), reverse=True)
+    return [_row(spec, version) for version in alive]
 
 
 def _row(spec: Object, version: Object) -> Resource:
@@ -66,6 +66,7 @@ def _row(spec: Object, version: Object) -> Resource:
         columns=tuple(version.get("additionalPrinterColumns") or ()),
         scale_paths=(wanted, present, selector),
         is_storage=bool(version.get("storage")),
+        is_served=bool(version.get("served")),
     )
 
 

@@ -103,6 +103,7 @@ class Resource:
     columns: tuple[Mapping[str, Any], ...] = ()
     scale_paths: tuple[str, str, str] = ("spec.replicas", "status.replicas", "")
     is_storage: bool = True
+    is_served: bool = True
 
     @property
     def key(self) -> str:
@@ -175,8 +176,9 @@ class Catalog:
         return iter(self._by_path.values())
 
     def _index(self, row: Resource) -> None:
-        self._by_path[row.group, row.version, row.plural] = row
-        self._by_kind[row.api_version, row.kind] = row
+        if row.is_served:
+            self._by_path[row.group, row.version, row.plural] = row
+            self._by_kind[row.api_version, row.kind] = row
         if not row.is_view and row.is_storage:
             self._by_key[row.key] = row
 

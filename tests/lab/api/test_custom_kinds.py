@@ -125,6 +125,17 @@ def test_a_definition_with_a_wrong_name_or_a_conversion_webhook_is_refused(serve
     assert "the lab does not implement conversion webhooks" in refusal
 
 
+def test_a_stored_version_need_not_be_served(server: Any) -> None:
+    other = json.loads(json.dumps(DEFINITION).replace("widget", "relic").replace("Widget", "Relic"))
+    other["spec"]["names"]["shortNames"] = []
+    other["spec"]["versions"][0]["served"] = False
+    server.kubectl("create", "-f", "-", given=json.dumps(other))
+    old = {"apiVersion": "example.com/v1beta1", "kind": "Relic", "metadata": {"name": "r"}, "spec": {"colour": "red"}}
+    server.kubectl("create", "-f", "-", given=json.dumps(old))
+    assert server.kubectl_json("get", "relics", "r")["apiVersion"] == "example.com/v1beta1"
+    server.kubectl("delete", "crd", "relics.example.com")
+
+
 def test_a_definition_waits_for_its_objects_finalizers(server: Any) -> None:
     other = json.loads(json.dumps(DEFINITION).replace("widget", "gadget").replace("Widget", "Gadget"))
     other["spec"]["names"]["shortNames"] = []

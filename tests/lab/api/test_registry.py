@@ -13,6 +13,7 @@ import pytest
 
 from lab.api import store
 from lab.api.errors import ApiError
+from lab.api.options import Options
 from lab.api.registry import MERGE, Registry, bootstrap
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -212,3 +213,19 @@ def test_what_admission_adds_gets_its_defaults() -> None:
         assert (side["imagePullPolicy"], side["ports"][0]["protocol"]) == ("IfNotPresent", "TCP")
 
     run(work, admission=Injector())
+
+
+def test_cel_rules_are_kept_with_a_warning() -> None:
+    schema = {"type": "object", "x-kubernetes-validations": [{"rule": "true"}]}
+    version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
+    spec = {"group": "e.com", "scope": "Cluster", "names": {"kind": "K", "plural": "ks"}, "versions": [version]}
+
+    async def work(registry: Registry) -> list[str]:
+        options = Options()
+        await registry.create(
+            "customresourcedefinitions", {"metadata": {"name": "ks.e.com"}, "spec": spec}, options=options
+        )
+        await registry.create("ks.e.com", {"metadata": {"name": "one"}})
+        return options.warnings
+
+    assert ["does not evaluate CEL rules" in warning for warning in run(work)] == [True]
