@@ -65,7 +65,12 @@ class OneLineParser(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     parser = OneLineParser(prog="tulle-init", description="Capture a pod's TCP connections for its sidecar.")
-    add = parser.add_argument
+    _add_rule_flags(parser.add_argument)
+    _add_run_flags(parser.add_argument)
+    return parser
+
+
+def _add_rule_flags(add: Callable[..., Any]) -> None:
     add(
         "--inbound-proxy-port",
         type=_port,
@@ -115,6 +120,9 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="SUBNETS",
         help="destinations never captured, IPv4 and IPv6 mixed",
     )
+
+
+def _add_run_flags(add: Callable[..., Any]) -> None:
     add(
         "--backend",
         choices=("auto", "legacy", "nft"),
@@ -130,7 +138,6 @@ def build_parser() -> argparse.ArgumentParser:
     add("--simulate", action="store_true", help="print the rules instead of applying them")
     add("--cleanup", action="store_true", help="remove everything that this command ever added")
     add("--version", action="version", version=f"tulle-init {VERSION}")
-    return parser
 
 
 def config_of(options: argparse.Namespace) -> Config:
