@@ -146,13 +146,12 @@ class Handler(BaseHTTPRequestHandler):
 
 def serve(answer: Answer) -> None:
     """Answer on the port that the environment names (PORT, 8080) until SIGTERM or SIGINT; returns once drained."""
+    ends = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, ends)  # in all threads, so that the wait below gets it whatever they do
     server = Server(int(os.environ.get("PORT", "8080")), answer)
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True).start()
     print(f"listening on port {server.server_port}", flush=True)
-    stop.wait()
+    signal.sigwait(ends)
     server.draining = True
     time.sleep(DRAIN_S)
     server.shutdown()
