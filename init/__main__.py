@@ -64,7 +64,8 @@ class OneLineParser(argparse.ArgumentParser):
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = OneLineParser(prog="tulle-init", description="Capture a pod's TCP connections for its sidecar.")
+    description = "Capture a pod's TCP connections for its sidecar."
+    parser = OneLineParser(prog="tulle-init", description=description, allow_abbrev=False)
     _add_rule_flags(parser.add_argument)
     _add_run_flags(parser.add_argument)
     return parser

@@ -239,6 +239,7 @@ def test_a_run_that_is_killed_anywhere_is_mended_by_the_next(namespace: Namespac
         (["--inbound-proxy-port=1-2"], "argument --inbound-proxy-port: '1-2' is not one port"),
         (["--backend=ebpf"], "argument --backend: invalid choice: 'ebpf'"),
         (["--frobnicate"], "unrecognized arguments: --frobnicate"),
+        (["--skip-inbound-port=80"], "unrecognized arguments: --skip-inbound-port=80"),
     ],
 )
 def test_a_malformed_setting_is_refused_in_one_line(arguments: list[str], message: str) -> None:
