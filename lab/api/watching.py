@@ -84,7 +84,8 @@ async def _events(watch: Watch, store: Store, asked: Terms, render: Render, book
         yield mark({INITIAL_END: "true"})
     ends_s = time.monotonic() + asked.life_s
     while not watch.is_closed and (left_s := ends_s - time.monotonic()) > 0:
-        event = await watch.next(min(left_s, BOOKMARK_S))
+        # An event may come just as the time is up; a bookmark before it would tell the client to skip it.
+        event = await watch.next(min(left_s, BOOKMARK_S)) or watch.pop()
         if event is not None:
             yield line(event.type, render(event.object))
         elif asked.wants_bookmarks and not watch.is_closed:
