@@ -61,9 +61,9 @@ class _Requests:
     def on_request(self, head: RequestHead) -> None:
         self._head = head
 
-    def on_request_body(self, data: bytes) -> None: ...
+    def on_body(self, data: bytes) -> None: ...
 
-    def on_request_end(self) -> None:
+    def on_end(self) -> None:
         self.is_whole = True
 
 

@@ -1,5 +1,6 @@
 """The wiring: one nursery tree, read from top to bottom. Waits."""
 
+import gc
 import random
 import secrets
 import signal
@@ -77,6 +78,8 @@ class App:
         nursery.start_soon(self.pump.run_timers)
         nursery.start_soon(trio.serve_listeners, Admin(self._pages()).serve, self._admin_listeners())
         self._listen()
+        gc.collect()
+        gc.freeze()  # what lives as long as the process is not looked at by later collections
         self.is_ready = True
         self.started.set()
         self._log.info("ready", version=VERSION, outbound=self.config.outbound_port)

@@ -155,7 +155,7 @@ class SocketChannel:
         out = self._out
         if out:
             try:
-                sent = self._send_some(out)
+                sent = self._send(out[0]) if len(out) == 1 else self._send_many(out)
             except (BlockingIOError, InterruptedError):
                 sent = 0
             except OSError as error:
@@ -174,9 +174,7 @@ class SocketChannel:
         if not self.queued_bytes and (self._is_eof_written or self.on_flushed is not None):
             self._end_flush()
 
-    def _send_some(self, out: list[bytes]) -> int:
-        if len(out) == 1:
-            return self._send(out[0])
+    def _send_many(self, out: list[bytes]) -> int:
         if self.queued_bytes <= _GATHER_BYTES:
             data = b"".join(out)
             out[:] = (data,)

@@ -102,17 +102,17 @@ class Conversation:
         self._exchange = exchange = Exchange(self, head)
         exchange.on_request()
 
-    def on_request_body(self, data: bytes) -> None:
+    def on_body(self, data: bytes) -> None:
         exchange = self._exchange
         if exchange is not None:
-            exchange.on_request_body(data)
+            exchange.send_body(data)
 
-    def on_request_end(self) -> None:
+    def on_end(self) -> None:
         exchange = self._exchange
         if exchange is None:
             self._proceed()
         else:
-            exchange.on_request_end()
+            exchange.end_request()
 
     # from the exchange
 

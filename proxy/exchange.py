@@ -130,7 +130,7 @@ class Exchange:
                 channel.write(data)
             client_channel.resume(2)
 
-    def on_request_body(self, data: bytes) -> None:
+    def send_body(self, data: bytes) -> None:
         held = self._held
         if held is not None:
             held.append(data)
@@ -144,7 +144,7 @@ class Exchange:
         if self._server is not None:
             self._server.channel.write(data)
 
-    def on_request_end(self) -> None:
+    def end_request(self) -> None:
         self._is_request_done = True
 
     # the response
@@ -174,11 +174,11 @@ class Exchange:
             client.channel.write(head.raw + _END_CLOSE)
         self._keep_alive = keep_alive
 
-    def on_response_body(self, data: bytes) -> None:  # stop 8
+    def on_body(self, data: bytes) -> None:  # stop 8
         """Pass the buffer on as it came; the channels hold back whom they must."""
         self.client.channel.write(data)
 
-    def on_response_end(self) -> None:
+    def on_end(self) -> None:
         server = self._server
         if server is not None:
             self.finish(server)

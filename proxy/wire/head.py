@@ -32,6 +32,8 @@ _KEPT: Final = (b"host", b"content-length", b"transfer-encoding", b"connection",
 """Named in Connection or not, these are never removed by name: each is handled on its own (a client must not be able
 to have the framing or the authority dropped)."""
 
+_PLAIN_OPTIONS: Final = (b"keep-alive", b"close", b"Keep-Alive")
+
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
 
 
@@ -60,7 +62,7 @@ def read_request(raw: bytes, method: bytes) -> RequestHead:
             upgrade, stale = value.strip(), True
         elif name.lower() == b"connection":
             options = _options(value, options)
-            stale = True
+            raw, stale = _without_plain(raw, name, value, stale)
         else:
             stale = True
     if hosts > 1:
@@ -104,7 +106,7 @@ def read_response(raw: bytes, status: int, method: bytes) -> ResponseHead:
             error = value
         elif name.lower() == b"connection":
             options = _options(value, options)
-            stale = True
+            raw, stale = _without_plain(raw, name, value, stale)
         else:
             stale = True
     if status < 200 or status in (204, 304) or method == b"HEAD" or (method == b"CONNECT" and status < 300):
@@ -131,6 +133,15 @@ def _ends_chunked(value: bytes) -> bool:
 
 def _options(value: bytes, before: list[bytes] | None) -> list[bytes]:
     return (before or []) + [option.strip().lower() for option in value.split(b",")]
+
+
+def _without_plain(raw: bytes, name: bytes, value: bytes, stale: bool) -> tuple[bytes, bool]:
+    """Cut out a Connection header that names no other header; else the head must be built again (True)."""
+    if value in _PLAIN_OPTIONS:  # fast: most servers send one; building the head again costs ten times this
+        shorter = raw.replace(b"\r\n" + name + b": " + value + b"\r\n", b"\r\n", 1)
+        if len(shorter) < len(raw):
+            return shorter, stale
+    return raw, True
 
 
 def _without_hop_by_hop(raw: bytes, options: list[bytes], upgrade: bytes) -> bytes:

@@ -12,39 +12,34 @@ import httptools
 from proxy.errors import WireFault
 from proxy.model import LENGTH, NO_BODY, UNTIL_CLOSE, RequestHead, ResponseHead
 from proxy.wire.head import read_request, read_response
-from proxy.wire.message import BLANK, BODY, DONE, HEAD, MessageReader, fault_of
+from proxy.wire.message import BLANK, BODY, DONE, HEAD, MessageReader, MessageSink, fault_of
 
 _KNOWN_METHODS: Final = frozenset(b"GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH".split())
 _METHOD: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}")
 
 
-class RequestSink(Protocol):
+class RequestSink(MessageSink, Protocol):
     """Who hears a RequestReader."""
 
     def on_request(self, head: RequestHead) -> None: ...
-    def on_request_body(self, data: bytes) -> None: ...
-    def on_request_end(self) -> None: ...
 
 
-class ResponseSink(Protocol):
+class ResponseSink(MessageSink, Protocol):
     """Who hears a ResponseReader."""
 
     def on_response(self, head: ResponseHead) -> None: ...
-    def on_response_body(self, data: bytes) -> None: ...
-    def on_response_end(self) -> None: ...
 
 
-class RequestReader(MessageReader):
+class RequestReader(MessageReader[RequestSink]):
     """Reads a client's requests."""
 
-    __slots__ = ("_is_begun", "_is_upgraded", "_method", "_sink")
+    __slots__ = ("_is_begun", "_is_upgraded", "_method")
 
     def __init__(self, sink: RequestSink, max_head_bytes: int) -> None:
-        self._sink = sink
         self._method = b""
         self._is_begun = False
         self._is_upgraded = False
-        super().__init__(max_head_bytes)
+        super().__init__(sink, max_head_bytes)
 
     def _renew(self) -> None:
         self._parser = httptools.HttpRequestParser(self)
@@ -87,7 +82,7 @@ class RequestReader(MessageReader):
                 self._prime(head)
         if head.framing != NO_BODY:
             self._complete = False
-        self._sink.on_request(head)
+        self.sink.on_request(head)
         if self._state == HEAD:
             self._begin_body(head.framing, head.length_bytes)
 
@@ -96,22 +91,15 @@ class RequestReader(MessageReader):
         framing = b"Content-Length: %d" % head.length_bytes if head.framing == LENGTH else b"Transfer-Encoding: chunked"
         self._parse(b"POST / HTTP/1.1\r\n" + framing + BLANK)
 
-    def _on_body(self, data: bytes) -> None:
-        self._sink.on_request_body(data)
 
-    def _on_end(self) -> None:
-        self._sink.on_request_end()
-
-
-class ResponseReader(MessageReader):
+class ResponseReader(MessageReader[ResponseSink]):
     """Reads a server's responses; `expect` says to which method the next one answers."""
 
-    __slots__ = ("_method", "sink")
+    __slots__ = ("_method",)
 
     def __init__(self, sink: ResponseSink, max_head_bytes: int) -> None:
-        self.sink = sink
         self._method = b"GET"
-        super().__init__(max_head_bytes)
+        super().__init__(sink, max_head_bytes)
 
     def expect(self, method: bytes) -> None:
         """Make ready for the response to the next request."""
@@ -155,9 +143,3 @@ class ResponseReader(MessageReader):
         self.sink.on_response(head)
         if self._state == HEAD:
             self._begin_body(head.framing, head.length_bytes)
-
-    def _on_body(self, data: bytes) -> None:
-        self.sink.on_response_body(data)
-
-    def _on_end(self) -> None:
-        self.sink.on_response_end()

@@ -15,7 +15,7 @@ llhttp's callbacks only take notes. Everything a sink hears is called from `feed
 Sources: RFC 9112; llhttp's strict mode, which httptools uses (tests/proxy pin what it refuses).
 """
 
-from typing import Any, Final
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import httptools
 
@@ -61,7 +61,17 @@ def fault_of(error: httptools.HttpParserError) -> WireFault:
     return WireFault("bad-head", message)
 
 
-class MessageReader:
+class MessageSink(Protocol):
+    """Who hears a reader."""
+
+    def on_body(self, data: bytes) -> None: ...
+    def on_end(self) -> None: ...
+
+
+S = TypeVar("S", bound=MessageSink)
+
+
+class MessageReader(Generic[S]):
     """What the two readers share: cutting the bytes at the ends of heads and bodies."""
 
     __slots__ = (
@@ -75,9 +85,11 @@ class MessageReader:
         "_tail",
         "framing",
         "rest",
+        "sink",
     )
 
-    def __init__(self, max_head_bytes: int) -> None:
+    def __init__(self, sink: S, max_head_bytes: int) -> None:
+        self.sink = sink
         self._max_head_bytes = max_head_bytes
         self._state = HEAD
         self._held = b""
@@ -180,7 +192,7 @@ class MessageReader:
         elif framing == CHUNKED:
             self._feed_chunked(data)
         else:
-            self._on_body(data)
+            self.sink.on_body(data)
 
     def _feed_counted(self, data: bytes) -> None:
         left = self._left_bytes
@@ -188,7 +200,7 @@ class MessageReader:
             data, self.rest = data[:left], data[left:]
         self._left_bytes = left = left - len(data)
         self._parse(data)
-        self._on_body(data)
+        self.sink.on_body(data)
         if left == 0:
             self._finish()
 
@@ -205,14 +217,16 @@ class MessageReader:
         self._tail = whole[-3:]
         if position < size:
             data, self.rest = whole[start:position], whole[position:]
-        self._on_body(data)
+        self.sink.on_body(data)
         if self._complete:
             self._finish()
 
     def _begin_body(self, framing: Framing, length_bytes: int) -> None:
         self.framing = framing
         if framing == NO_BODY or (framing == LENGTH and length_bytes == 0):
-            self._finish()
+            if self._state < DONE:
+                self._state = DONE
+                self.sink.on_end()
         elif self._state == HEAD:
             self._state = BODY
             self._left_bytes = length_bytes
@@ -221,7 +235,7 @@ class MessageReader:
     def _finish(self) -> None:
         if self._state < DONE:
             self._state = DONE
-            self._on_end()
+            self.sink.on_end()
 
     def _parse(self, data: bytes) -> None:
         try:
@@ -243,10 +257,4 @@ class MessageReader:
         raise NotImplementedError
 
     def _on_head(self, raw: bytes) -> None:
-        raise NotImplementedError
-
-    def _on_body(self, data: bytes) -> None:
-        raise NotImplementedError
-
-    def _on_end(self) -> None:
         raise NotImplementedError

@@ -29,18 +29,14 @@ class Notes:
         self.heads.append(head)
         self.events.append(("head", head.raw))
 
-    def on_request_body(self, data: bytes) -> None:
+    def on_body(self, data: bytes) -> None:
         if self.events[-1][0] == "body":
             self.events[-1] = ("body", self.events[-1][1] + data)
         else:
             self.events.append(("body", data))
 
-    on_response_body = on_request_body
-
-    def on_request_end(self) -> None:
+    def on_end(self) -> None:
         self.events.append(("end", b""))
-
-    on_response_end = on_request_end
 
 
 def read_requests(pieces: Iterable[bytes], max_head_bytes: int = 65536) -> list[Event]:
