@@ -142,15 +142,22 @@ def merge(live: Value, config: Value, known: Schema) -> Value:
 
 
 def _merge_items(live: list[Value], config: list[Value], known: Schema) -> list[Value]:
+    """The applied order wins; an item that only the live list has stays behind the one it stood behind."""
     inner = items_of(known)
-    places = {step: index for index, step in enumerate(steps(live, known))}
-    merged = list(live)
-    for step, item in zip(steps(config, known), config, strict=True):
-        if step in places:
-            merged[places[step]] = merge(live[places[step]], item, inner)
+    present = dict(zip(steps(live, known), live, strict=True))
+    wanted = dict(zip(steps(config, known), config, strict=True))
+    waiting = list(present)
+    merged: list[Value] = []
+    for step, item in wanted.items():
+        if step in present and step in waiting:
+            place = waiting.index(step)
+            merged += [present[one] for one in waiting[:place] if one not in wanted]
+            waiting = [one for one in waiting[:place] if one in wanted] + waiting[place + 1 :]
         else:
-            merged.append(clone(item))
-    return merged
+            while waiting and waiting[0] not in wanted:
+                merged.append(present[waiting.pop(0)])
+        merged.append(merge(present[step], item, inner) if step in present else clone(item))
+    return merged + [present[one] for one in waiting if one not in wanted]
 
 
 def without(value: Value, path: Path, known: Schema) -> Value:

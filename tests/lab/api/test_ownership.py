@@ -61,6 +61,26 @@ def test_an_item_that_another_manager_says_too_stays() -> None:
     assert applied(live, service([HTTP]), "me")["spec"]["ports"] == [HTTP, DNS]
 
 
+@pytest.mark.parametrize(
+    ("live", "config", "expected"),
+    [
+        ("ab", "cab", "cab"),
+        ("ab", "ba", "ba"),
+        ("xab", "ca", "xcab"),
+        ("axb", "ab", "axb"),
+        ("ax", "ba", "bax"),
+        ("abc", "b", "abc"),
+        ("", "ab", "ab"),
+    ],
+)
+def test_the_applied_order_wins_and_others_keep_their_neighbours(live: str, config: str, expected: str) -> None:
+    def spec(names: str) -> Object:
+        return {"containers": [{"name": name} for name in names]}
+
+    known = schema.definitions()["io.k8s.api.core.v1.PodSpec"]
+    assert field_sets.merge(spec(live), spec(config), known) == spec(expected)
+
+
 def test_a_field_removed_leaves_no_empty_parent() -> None:
     live = applied(None, service([HTTP], sessionAffinityConfig={"clientIP": {"timeoutSeconds": 5}}), "me")
     assert "sessionAffinityConfig" not in applied(live, service([HTTP]), "me")["spec"]
