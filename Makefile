@@ -66,6 +66,7 @@ test: $(VENV)/.dev
 bench: $(VENV)/.bench
 	@.ci/debian run bench
 	@$(BIN)/python -m bench
+	@for part in sidecar init webhook; do echo; echo "$$part:"; $(BIN)/python -m bench.$$part; done
 
 clean:
 	@if [ -x $(BIN)/tulle ] && [ "$$(id -u)" = 0 ]; then $(BIN)/tulle lab down --all 2>/dev/null || true; fi

@@ -1,6 +1,6 @@
-"""`python -m bench.startup`: how long init container and sidecar take to start, and what the sidecar weighs. Edge.
+"""`python -m bench.sidecar`: how long the sidecar takes to be ready, and what it weighs when idle. Edge.
 
-Both run as in a pod: in a network namespace of their own, the sidecar as uid 2102. Each figure is the median of RUNS.
+It runs as in a pod: in a network namespace of its own, as uid 2102. Each figure is the median of RUNS.
 """
 
 import os
@@ -11,10 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
-from bench.arena import AS_SIDECAR, BIN, CLIENT, arena, process, release
+from bench.arena import AS_SIDECAR, BIN, CLIENT, arena, process
 from bench.load import rss_mb
 from contract import environment
 from contract.ports import ADMIN_PORT
@@ -43,19 +40,6 @@ sys.exit("not ready in time")
 """
 
 
-def init_ms() -> float:
-    """Milliseconds from exec to exit of tulle-init in a fresh set of tables, both families."""
-    release()
-    begin = time.monotonic()
-    subprocess.run(
-        ("ip", "netns", "exec", CLIENT, str(BIN / "tulle-init")),
-        check=True,
-        capture_output=True,
-        stdin=subprocess.DEVNULL,
-    )
-    return (time.monotonic() - begin) * 1000
-
-
 def sidecar(folder: Path) -> tuple[float, float]:
     """Milliseconds from exec to the first 200 of /ready, and MiB resident when idle."""
     values = {environment.POD_NAME: "bench", environment.POD_NAMESPACE: "bench", environment.POD_IPS: "10.254.7.1"}
@@ -80,20 +64,12 @@ def main() -> None:
     if os.geteuid() != 0:
         sys.exit("the benchmark makes network namespaces: run it as root")
     with tempfile.TemporaryDirectory(prefix="tulle-bench-") as name, arena():
-        init = [init_ms() for _ in range(RUNS)]
-        release()
         starts = [sidecar(Path(name)) for _ in range(RUNS)]
-    table = Table(title=f"Start and weight, median of {RUNS}")
-    for column in ("what", "median", "worst", "limit"):
-        table.add_column(column, justify="left" if column == "what" else "right")
-    ready, weight = [ms for ms, _ in starts], [mb for _, mb in starts]
-    for what, values, unit, limit in (
-        ("init container, exec to exit", init, "ms", 400),
-        ("sidecar, exec to ready", ready, "ms", 700),
-        ("sidecar, resident when idle", weight, "MB", 45),
+    for what, values, unit in (
+        ("exec to ready", [ms for ms, _ in starts], "ms"),
+        ("resident, idle", [mb for _, mb in starts], "MB"),
     ):
-        table.add_row(what, f"{statistics.median(values):.0f} {unit}", f"{max(values):.0f} {unit}", f"{limit} {unit}")
-    Console().print(table)
+        print(f"{what:15} {RUNS} runs  median {statistics.median(values):5.0f} {unit}  worst {max(values):5.0f} {unit}")
 
 
 if __name__ == "__main__":
