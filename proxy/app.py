@@ -22,6 +22,7 @@ from proxy.dial import TrioDoor
 from proxy.drain import drain
 from proxy.listener import Listener, OriginalDestination, kernel_original_destination
 from proxy.meter import Meter
+from proxy.model import Address
 from proxy.notices import Notices
 from proxy.parts import Parts
 from proxy.pool import Pool
@@ -237,7 +238,7 @@ def bind(host: str, port: int, backlog_count: int) -> socket.socket | None:
         sock.close()
         if family == socket.AF_INET6 and error.errno in (97, 99):  # EAFNOSUPPORT, EADDRNOTAVAIL: no IPv6 here
             return None
-        raise
+        raise OSError(error.errno, f"cannot listen on {Address(host, port)}: {error.strerror}") from None
     return sock
 
 
