@@ -233,14 +233,6 @@ class Conversation:
 
     # limits
 
-    @property
-    def is_busy(self) -> bool:
-        return self._exchange is not None or not self._reader.is_idle
-
-    @property
-    def active_s(self) -> float:
-        return self.channel.active_s
-
     def abort(self, reason: str) -> None:
         """End at once, with an answer where one is due."""
         exchange, self._exchange = self._exchange, None

@@ -23,14 +23,6 @@ class Limited(Protocol):
         """End at once."""
         ...
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether something is in flight that must not be lost."""
-        ...
-
-    @property
-    def active_s(self) -> float: ...
-
 
 @dataclass(slots=True)
 class Parts:
@@ -46,8 +38,6 @@ class Parts:
     """(direction, reason, detail): one failure that the sidecar made; counted, and logged now and then."""
     is_draining: bool = False
     sessions: dict[Limited, None] = field(default_factory=dict)
-    on_session_done: Callable[[], None] = lambda: None
-    """Called when a session has left the list."""
 
     def channel(self, sock: object, series: TcpSeries) -> SocketChannel:
         """Make a channel of a connected socket."""

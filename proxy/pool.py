@@ -1,6 +1,5 @@
 """Endpoints: what the balancer knows of them, and their idle connections. Turn."""
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from proxy.meter import HttpSeries, TcpSeries
@@ -57,7 +56,6 @@ class Pool:
     def __init__(self, idle_count: int, idle_timeout_s: float) -> None:
         self.idle_count = idle_count
         self.idle_timeout_s = idle_timeout_s
-        self.total_idle_count = 0
         self._kept: dict[Server, None] = {}
 
     def take(self, endpoint: Endpoint, now_s: float) -> "Server | None":
@@ -100,6 +98,3 @@ class Pool:
     @property
     def size_count(self) -> int:
         return len(self._kept)
-
-
-Random = Callable[[], float]

@@ -4,14 +4,16 @@ A report that got no answer is sent again under the same sequence number before 
 controller counts it once; what is counted meanwhile comes with the next.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from operator import add, sub
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import trio
 
+from contract.metrics import LATENCY_BUCKETS_MS
 from contract.report import MAX_SERIES_COUNT, REPORT_PATH, HttpSeries, Peer, Report, TcpSeries
-from proxy.meter import Meter
+from proxy import meter
 from proxy.model import Direction
 
 if TYPE_CHECKING:
@@ -22,47 +24,41 @@ FIRST_S: Final = 2.0
 
 TIMEOUT_S: Final = 5.0
 
-_HttpKey = tuple[Direction, Peer]
+_Key = tuple[Direction, Peer]
 _HttpTotals = tuple[int, int, tuple[int, ...], float]
-_TcpTotals = tuple[int, int, int, int, int]
+"""Successes, failures, buckets, sum of latencies in milliseconds."""
+_TcpTotals = tuple[int, int, int, int]
+"""Opened, closed, read bytes, written bytes."""
+
+_NO_HTTP: Final[_HttpTotals] = (0, 0, (0,) * (len(LATENCY_BUCKETS_MS) + 1), 0.0)
+_NO_TCP: Final[_TcpTotals] = (0, 0, 0, 0)
 
 
-def http_totals(meter: Meter) -> dict[_HttpKey, _HttpTotals]:
-    """Sum the HTTP series by direction and peer: success, failure, buckets, sum of latencies."""
-    totals: dict[_HttpKey, _HttpTotals] = {}
-    for series in meter.http.values():
-        key = (_direction(series.labels), _peer(series.peer))
-        for found in series.by_status.values():
-            success, failure, buckets, sum_ms = totals.get(key, (0, 0, (0,) * len(found.buckets), 0.0))
-            totals[key] = (
-                success + found.count * found.success,
-                failure + found.count * (not found.success),
-                tuple(map(int.__add__, buckets, found.buckets)),
-                sum_ms + found.sum_ms,
-            )
-    return totals
+def http_totals(series: meter.HttpSeries) -> _HttpTotals:
+    """Sum a series over its statuses."""
+    success, failure, buckets, sum_ms = _NO_HTTP
+    for found in series.by_status.values():
+        success += found.count * found.success
+        failure += found.count * (not found.success)
+        buckets = tuple(map(add, buckets, found.buckets))
+        sum_ms += found.sum_ms
+    return success, failure, buckets, sum_ms
 
 
-def tcp_totals(meter: Meter) -> dict[_HttpKey, _TcpTotals]:
-    """Sum the TCP series: an inbound sidecar tells of its clients, an outbound one of its servers."""
-    totals: dict[_HttpKey, _TcpTotals] = {}
-    for series in meter.tcp.values():
-        direction = _direction(series.labels)
-        if ("peer", "src" if direction == "inbound" else "dst") not in series.labels:
-            continue
-        key = (direction, _peer(series.peer))
-        own = (series.opened, sum(series.closed.values()), series.open_now, series.read_bytes, series.write_bytes)
-        opened, closed, open_now, read, write = totals.get(key, (0, 0, 0, 0, 0))
-        totals[key] = (opened + own[0], closed + own[1], open_now + own[2], read + own[3], write + own[4])
-    return totals
+def tcp_totals(series: meter.TcpSeries) -> _TcpTotals:
+    """Sum a series over its ends."""
+    return series.opened, sum(series.closed.values()), series.read_bytes, series.write_bytes
 
 
-def _direction(labels: tuple[tuple[str, str], ...]) -> Direction:
-    return "inbound" if ("direction", "inbound") in labels else "outbound"
+def key_of(series: meter.HttpSeries | meter.TcpSeries) -> _Key:
+    """Whom a series is told of."""
+    direction: Direction = "inbound" if ("direction", "inbound") in series.labels else "outbound"
+    return direction, series.peer if isinstance(series.peer, Peer) else Peer()
 
 
-def _peer(peer: object) -> Peer:
-    return peer if isinstance(peer, Peer) else Peer()
+def is_told(series: meter.TcpSeries) -> bool:
+    """An inbound sidecar tells of its clients, an outbound one of its servers."""
+    return ("peer", "src" if ("direction", "inbound") in series.labels else "dst") in series.labels
 
 
 class Reporter:
@@ -73,18 +69,18 @@ class Reporter:
         client: "httpx.AsyncClient",
         identity: tuple[str, str],
         instance: str,
-        meter: Meter,
+        counted: meter.Meter,
         clock: Callable[[], float],
         log: Any,
     ) -> None:
         self._client = client
         self._namespace, self._pod = identity
         self._instance = instance
-        self._meter = meter
+        self._meter = counted
         self._clock = clock
         self._log = log
-        self._http: dict[_HttpKey, _HttpTotals] = {}
-        self._tcp: dict[_HttpKey, _TcpTotals] = {}
+        self._http: dict[meter.HttpSeries, _HttpTotals] = {}
+        self._tcp: dict[meter.TcpSeries, _TcpTotals] = {}
         self._since_s = clock()
         self._sequence = 0
         self._unsent: bytes | None = None
@@ -123,7 +119,6 @@ class Reporter:
 
     def make(self) -> Report:
         """Make a report of all that was counted since the last one."""
-        http, tcp = http_totals(self._meter), tcp_totals(self._meter)
         now_s = self._clock()
         self._sequence += 1
         report = Report(
@@ -132,40 +127,39 @@ class Reporter:
             instance=self._instance,
             sequence=self._sequence,
             interval_s=min(3600.0, max(0.0, now_s - self._since_s)),
-            http=tuple(self._http_deltas(http))[:MAX_SERIES_COUNT],
-            tcp=tuple(self._tcp_deltas(tcp))[:MAX_SERIES_COUNT],
+            http=tuple(self._http_deltas())[:MAX_SERIES_COUNT],
+            tcp=tuple(self._tcp_deltas())[:MAX_SERIES_COUNT],
         )
-        self._http, self._tcp, self._since_s = http, tcp, now_s
+        self._since_s = now_s
         return report
 
-    def _http_deltas(self, totals: dict[_HttpKey, _HttpTotals]) -> list[HttpSeries]:
-        deltas = []
-        for key, (success, failure, buckets, sum_ms) in totals.items():
-            before = self._http.get(key, (0, 0, (0,) * len(buckets), 0.0))
-            if before[0] > success or before[1] > failure:
-                before = (0, 0, (0,) * len(buckets), 0.0)  # a series has expired meanwhile and begun anew
-            if success == before[0] and failure == before[1]:
-                continue
-            deltas.append(
-                HttpSeries(
-                    direction=key[0],
-                    peer=key[1],
-                    success=success - before[0],
-                    failure=failure - before[1],
-                    latency_ms=tuple(max(0, now - then) for now, then in zip(buckets, before[2], strict=True)),
-                    latency_sum_ms=max(0.0, round(sum_ms - before[3], 3)),
+    def _http_deltas(self) -> Iterator[HttpSeries]:
+        # Series by series: one that has expired meanwhile (it had not changed for long) leaves no trace in the sums.
+        before, self._http = self._http, {}
+        sums: dict[_Key, _HttpTotals] = {}
+        for series in self._meter.http.values():
+            now = self._http[series] = http_totals(series)
+            then = before.get(series, _NO_HTTP)
+            if now[:2] != then[:2]:
+                sofar = sums.get(key_of(series), _NO_HTTP)
+                sums[key_of(series)] = (
+                    sofar[0] + now[0] - then[0],
+                    sofar[1] + now[1] - then[1],
+                    tuple(total + new - old for total, new, old in zip(sofar[2], now[2], then[2], strict=True)),
+                    sofar[3] + now[3] - then[3],
                 )
-            )
-        return deltas
+        for (direction, peer), (success, failure, buckets, sum_ms) in sums.items():
+            yield HttpSeries(direction, peer, success, failure, buckets, max(0.0, round(sum_ms, 3)))
 
-    def _tcp_deltas(self, totals: dict[_HttpKey, _TcpTotals]) -> list[TcpSeries]:
-        deltas = []
-        for key, now in totals.items():
-            before = self._tcp.get(key, (0, 0, 0, 0, 0))
-            if any(now[i] < before[i] for i in (0, 1, 3, 4)):
-                before = (0, 0, 0, 0, 0)
-            if now == before and not now[2]:
-                continue
-            opened, closed, read, write = (now[i] - before[i] for i in (0, 1, 3, 4))
-            deltas.append(TcpSeries(key[0], key[1], opened, closed, now[2], read, write))
-        return deltas
+    def _tcp_deltas(self) -> Iterator[TcpSeries]:
+        before, self._tcp = self._tcp, {}
+        sums: dict[_Key, tuple[int, ...]] = {}
+        for series in filter(is_told, self._meter.tcp.values()):
+            now = self._tcp[series] = tcp_totals(series)
+            then = before.get(series, _NO_TCP)
+            if now != then or series.open_now:
+                sofar = sums.get(key_of(series), (0, 0, 0, 0, 0))
+                news = (*map(sub, now, then), series.open_now)
+                sums[key_of(series)] = tuple(map(add, sofar, news))
+        for (direction, peer), (opened, closed, read_bytes, write_bytes, open_now) in sums.items():
+            yield TcpSeries(direction, peer, opened, closed, open_now, read_bytes, write_bytes)

@@ -235,7 +235,6 @@ class Session:
         self._leave_server()
         self.parts.sessions.pop(self._owner, None)
         self._targets.give(self.target)
-        self.parts.on_session_done()
 
     def on_lost(self, _errno: str) -> None:
         self.on_done()
@@ -266,16 +265,13 @@ class Session:
         labels = (("direction", self.target.direction), ("protocol", protocol))
         self.parts.meter.count("tcp_protocol_connections_total", labels)
 
-    @property
-    def is_busy(self) -> bool:
-        return True
-
-    @property
-    def active_s(self) -> float:
-        return self._channel.active_s
-
     def check(self, now_s: float) -> None:
-        """Nothing to do: every wait of a session has its own timer."""
+        """End a connection on which neither side has said a word; every other wait has its own timer."""
+        config = self.parts.config
+        limit_s = config.drain_idle_s if self.parts.is_draining else config.client_idle_timeout_s
+        if self._server is not None and now_s - self._channel.active_s > limit_s:
+            self._channel.close()
+            self.on_done()
 
     def abort(self, reason: str) -> None:
         self._fault = reason

@@ -85,11 +85,7 @@ class Tunnel:
     # limits
 
     @property
-    def is_busy(self) -> bool:
-        return True
-
-    @property
-    def active_s(self) -> float:
+    def _active_s(self) -> float:
         server = self._server
         return self._client.active_s if server is None else max(self._client.active_s, server.active_s)
 
@@ -102,7 +98,7 @@ class Tunnel:
         config = self._parts.config
         half = self._client.has_read_eof or (server is not None and server.has_read_eof)
         limit_s = config.half_closed_timeout_s if half else config.tunnel_idle_timeout_s
-        if now_s - self.active_s > limit_s:
+        if now_s - self._active_s > limit_s:
             self._end(reset=True)
 
 
