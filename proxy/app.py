@@ -17,7 +17,9 @@ from contract import VERSION
 from proxy import config as configuration
 from proxy import render
 from proxy.admin import JSON, METRICS, TEXT, Admin, Answer, Page, process_metrics
+from proxy.channel import SocketChannel
 from proxy.config import Config
+from proxy.conversation import Conversation
 from proxy.dial import TrioDoor
 from proxy.drain import drain
 from proxy.listener import Listener, OriginalDestination, kernel_original_destination
@@ -27,7 +29,10 @@ from proxy.notices import Notices
 from proxy.parts import Parts
 from proxy.pool import Pool
 from proxy.pump import Pump
+from proxy.server import Server
+from proxy.session import Session
 from proxy.targets import Targets
+from proxy.tunnel import Tunnel
 
 SWEEP_S = 0.25
 """Seconds between two looks at the limits of sessions and pooled connections."""
@@ -50,7 +55,7 @@ class App:
         self._original_destination = original_destination
         self.meter = Meter(config.max_series_count)
         notices = Notices(self.meter, log, time.monotonic)
-        self.pump = Pump(time.perf_counter, notices.bug)
+        self.pump = Pump(time.perf_counter, self._on_bug)
         self.pool = Pool(config.pool_idle_count, config.pool_idle_timeout_s)
         self.outbound = Targets("outbound", self.pump, self.meter, config.max_targets_count, config.discovery_timeout_s)
         self.inbound = Targets("inbound", self.pump, self.meter, config.max_targets_count, 0.0)
@@ -146,6 +151,18 @@ class App:
         nursery.start_soon(discovery.run)
         nursery.start_soon(reporter.run, self.config.report_interval_s, random.random)
         return reporter
+
+    def _on_bug(self, owner: object, error: Exception) -> None:
+        """End the one session that met a bug; all others go on."""
+        self._notices.bug(owner, error)
+        hearer = getattr(owner.on_lost, "__self__", None) if isinstance(owner, SocketChannel) else owner
+        try:
+            if isinstance(hearer, Server):
+                hearer.lose("bug")
+            elif isinstance(hearer, Session | Conversation | Tunnel):
+                hearer.abort("bug")
+        except Exception as again:
+            self._notices.bug(hearer, again)
 
     async def _sweep(self) -> None:
         expire_s = 0.0

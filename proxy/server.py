@@ -99,22 +99,23 @@ class Server:
         try:
             self.reader.feed(data)
         except WireFault as fault:
-            self._lose(f"bad-response:{fault}")
+            self.lose(f"bad-response:{fault}")
 
     def on_eof(self) -> None:
         user = self._user
         if user is None:
             self.close()
         elif not self.reader.feed_eof():
-            self._lose("server-closed")
+            self.lose("server-closed")
 
     def on_lost(self, _errno: str) -> None:
         if self._user is None:
             self.pool.evict(self.endpoint, self)
         else:
-            self._lose("server-closed")
+            self.lose("server-closed")
 
-    def _lose(self, reason: str) -> None:
+    def lose(self, reason: str) -> None:
+        """Give up on the server; `reason` is a word of errors.REASONS, with `:detail` behind it if there is any."""
         user = self._user
         self._user = None
         if user is not None:

@@ -138,11 +138,6 @@ class MessageReader(Generic[S]):
         self._state = STOPPED
 
     @property
-    def is_within_head(self) -> bool:
-        """Whether a head has begun and is not complete."""
-        return self._state == HEAD and bool(self._held)
-
-    @property
     def is_idle(self) -> bool:
         """Whether no byte of a message has arrived."""
         return self._state == HEAD and not self._held

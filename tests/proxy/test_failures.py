@@ -348,3 +348,23 @@ async def test_sessions_above_the_bound_wait_in_the_backlog(start_sidecar: Any, 
         assert await read_until(third, b"ok") == OK
     await second.aclose()
     assert sidecar.counter("accept_pauses_total", reason="sessions") >= 1
+
+
+async def test_a_bug_ends_its_own_session_and_no_other(
+    start_sidecar: Any, serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = Script([OK])
+    sidecar = await start_sidecar(await serve(script.handle))
+    async with await sidecar.connect() as witness:
+        await witness.send_all(GET)
+        await read_until(witness, b"ok")
+        with monkeypatch.context() as broken:
+            broken.setattr("proxy.exchange.route.match", lambda *_arguments: 1 / 0)
+            async with await sidecar.connect() as stream:
+                await stream.send_all(GET)
+
+                assert reason_of(await read_all(stream)) == (500, "bug")
+        await witness.send_all(GET)
+
+        assert await read_until(witness, b"ok") == OK
+    assert sidecar.app.meter.counters.pop(("bugs_total", ())) == 1
