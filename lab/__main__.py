@@ -5,6 +5,7 @@ wrong.
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
@@ -38,7 +39,8 @@ def main() -> None:
 
         asyncio.run(daemon.run(daemon.Options(paths, listener, lambda word: print(word, file=tell))))
     except BaseException as error:
-        print(f"failed: {_plain(error)}", file=tell)
+        with contextlib.suppress(BrokenPipeError):  # the launcher has heard "ready", and gone
+            print(f"failed: {_plain(error)}", file=tell)
         raise
 
 

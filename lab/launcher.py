@@ -5,6 +5,7 @@
 Both first clear away what a crashed run of that very lab left.
 """
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -25,6 +26,7 @@ from lab.state import Paths, Running
 FIRST_PORT, PORTS_COUNT = 7443, 100
 START_TIMEOUT_S = 30.0
 _STOP_TIMEOUT_S = 10.0
+_LAST_WORDS_S = 2.0
 _TOOLS = {"nft": "nftables", "ip": "iproute2"}
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -158,6 +160,8 @@ def _start(paths: Paths, listener: socket.socket) -> Running:
     finally:
         os.close(hears)
     if said != "ready":
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            daemon.wait(_LAST_WORDS_S)  # what it still has to say goes to its log
         _end(running)
         tail = _tail(paths.log)
         raise LabError(f"the lab did not start: {said or 'no word from its daemon'}{tail}")
