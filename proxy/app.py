@@ -218,7 +218,7 @@ class App:
             ("sessions_limit", lambda: config.max_sessions_count, "Client connections allowed."),
             ("pool_idle_connections", lambda: self.pool.size_count, "Kept-alive server connections."),
             ("pool_idle_connections_limit_per_endpoint", lambda: config.pool_idle_count, "The same, allowed."),
-            ("dials_in_progress", lambda: door.dialling_count, "Server connections being opened."),
+            ("dials_in_progress", lambda: self.pump.dialling_count, "Server connections being opened."),
             ("targets_in_use", lambda: len(self.outbound) + len(self.inbound), "Destinations remembered."),
             ("targets_limit", lambda: config.max_targets_count, "Destinations allowed, for each direction."),
             ("buffer_high_bytes", lambda: config.buffer_high_bytes, "Unsent bytes at which reads pause."),

@@ -37,24 +37,23 @@ class TrioDoor:
         self._nursery = nursery
         self._pump = pump
         self._config = config
-        self.dialling_count = 0
 
     def dial(self, address: Address, dialler: Dialler) -> DialTask:
         task = DialTask()
+        self._pump.dialling_count += 1
         self._nursery.start_soon(self._dial, address, dialler, task)
         return task
 
     async def _dial(self, address: Address, dialler: Dialler, task: DialTask) -> None:
         sock: socket.socket | None = None
         reason = _TIMEOUT
-        self.dialling_count += 1
         with task.scope:
             with trio.move_on_after(self._config.connect_timeout_s):
                 try:
                     sock = await connect(address, self._config)
                 except OSError as error:
                     reason = _REFUSED if error.errno == ECONNREFUSED else _UNREACHABLE
-        self.dialling_count -= 1
+        self._pump.dialling_count -= 1
         if task.scope.cancel_called:
             if sock is not None:
                 sock.close()

@@ -54,6 +54,8 @@ class Discovery:
         self._random = random
         self._log = log
         self._wanted = trio.Event()
+        self._streams: list[trio.CancelScope] = []
+        """Of the streams that are open or tried, the oldest first."""
         self._failures_count = 0
         self.updates_count = 0
         self.updated_s = 0.0
@@ -67,42 +69,33 @@ class Discovery:
     async def run(self) -> None:
         """Keep a stream open for ever: one task a stream, the next begins when another target is wanted."""
         async with trio.open_nursery() as nursery:
-            before: trio.CancelScope | None = None
             while True:
                 self._wanted = trio.Event()
-                wanted = self._targets.wanted()
-                scope = await nursery.start(self._follow, wanted, before)
-                before = scope
+                scope = trio.CancelScope()
+                self._streams.append(scope)
+                nursery.start_soon(self._follow, self._targets.wanted(), scope)
                 await self._wanted.wait()
                 await trio.sleep(GATHER_S)
 
-    async def _follow(
-        self,
-        wanted: dict[str, str],
-        before: trio.CancelScope | None,
-        task_status: trio.TaskStatus[trio.CancelScope] = trio.TASK_STATUS_IGNORED,
-    ) -> None:
+    async def _follow(self, wanted: dict[str, str], scope: trio.CancelScope) -> None:
         """Stream, and again after each failure, until a newer stream has taken over."""
-        with trio.CancelScope() as scope:
-            task_status.started(scope)
+        with scope:
             while True:
                 try:
-                    await self._stream(wanted, before)
+                    await self._stream(wanted, scope)
                 except Exception as error:  # all that httpx, msgspec and trio can raise: the data path must not care
                     self._on_failure(error)
                 await trio.sleep(self._pause_s())
                 wanted = self._targets.wanted()
 
-    async def _stream(self, wanted: dict[str, str], before: trio.CancelScope | None) -> None:
+    async def _stream(self, wanted: dict[str, str], scope: trio.CancelScope) -> None:
         body = msgspec.json.encode(Subscribe(self._namespace, self._pod, wanted))
         deadline = trio.current_time() + CONNECT_TIMEOUT_S
         with trio.fail_at(deadline) as watchdog:
             async with self._client.stream("POST", DISCOVERY_PATH, content=body) as response:
                 if response.status_code != 200:
                     raise OSError(f"the controller answered {response.status_code}")
-                self._on_connected()
-                if before is not None:
-                    before.cancel()
+                self._on_connected(scope)
                 held = b""
                 watchdog.deadline = trio.current_time() + SILENCE_S
                 async for data in response.aiter_raw():
@@ -130,7 +123,11 @@ class Discovery:
         for fault in self._targets.apply(update.destinations):
             self._log.warning("discovery told a bad destination", fault=fault)
 
-    def _on_connected(self) -> None:
+    def _on_connected(self, scope: trio.CancelScope) -> None:
+        position = self._streams.index(scope)
+        for older in self._streams[:position]:
+            older.cancel()
+        del self._streams[:position]
         if self._failures_count:
             self._log.info("discovery is back", failures=self._failures_count)
         self._failures_count = 0

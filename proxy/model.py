@@ -48,7 +48,7 @@ UNTIL_CLOSE: Final = 3
 """With the connection."""
 
 
-class RequestHead(msgspec.Struct):
+class RequestHead(msgspec.Struct, gc=False):
     """A request's head, checked. `raw` is what goes to the server: hop-by-hop headers removed, all else as it came."""
 
     raw: bytes
@@ -64,7 +64,7 @@ class RequestHead(msgspec.Struct):
     """The Upgrade header when the client asks to leave HTTP/1 (never h2c), else empty."""
 
 
-class ResponseHead(msgspec.Struct):
+class ResponseHead(msgspec.Struct, gc=False):
     """A response's head, checked. `raw` is what goes to the client, without the closing blank line."""
 
     raw: bytes

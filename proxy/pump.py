@@ -1,8 +1,9 @@
 """The pump: one epoll, plain callbacks, fixed order. Turn; the only importer of select; trio in two functions.
 
 Theory of operation. All sockets of the data path are registered with an epoll of our own, level-triggered. One trio
-task waits for that epoll's file descriptor; each wake runs one `turn`, which polls without waiting and calls the
-handler of each ready descriptor. So the cost of trio's scheduler is paid once for a batch, not for a connection.
+task waits for that epoll's file descriptor; each wake runs turns, which call the handler of each ready descriptor. So
+the cost of trio's scheduler is paid once for a batch, not for a connection. With few connections a batch is small;
+so after a turn the pump lingers in its own epoll for a moment before it goes back to trio, unless a dial is under way.
 
 The order within a turn: for each ready descriptor its handler, then what the handler deferred, then the flush of
 what it wrote. A turn handles at most MAX_EVENTS_COUNT descriptors, each of which reads one buffer, and yields to trio.
@@ -28,6 +29,13 @@ BROKEN: Final = select.EPOLLHUP | select.EPOLLERR
 
 MAX_EVENTS_COUNT: Final = 128
 """Descriptors in one turn: about two milliseconds of work, so that the admin port and the clocks stay alive."""
+
+LINGER_S: Final = 0.001
+"""Wait for the next event after a turn, before going back to trio (epoll's granularity). The machine sleeps
+meanwhile; with one to eight connections this saves a third of the CPU (bench case `http1`)."""
+
+MAX_STAY_S: Final = 0.005
+"""Longest time without going back to trio, so that dials, timers and the admin port are late by no more."""
 
 Handler = Callable[[int], None]
 """Called with the epoll events of its descriptor."""
@@ -59,6 +67,8 @@ class Pump:
         self._order = count()
         self._sleep: trio.CancelScope | None = None
         self.now_s: float = clock()
+        self.dialling_count = 0
+        """Dials under way in the waiting world, which needs its turns."""
         self.turns_count = 0
         self.events_count = 0
 
@@ -91,13 +101,13 @@ class Pump:
 
     # the turn
 
-    def turn(self) -> int:
-        """Serve what is ready now; tell how many descriptors that were."""
+    def turn(self, wait_s: float = 0.0) -> int:
+        """Serve what is ready now, or within `wait_s`; tell how many descriptors that were."""
         handlers = self._handlers
         dirty = self._dirty
         deferred = self._deferred
         clock = self._clock
-        ready = self._epoll.poll(0, MAX_EVENTS_COUNT)
+        ready = self._epoll.poll(wait_s, MAX_EVENTS_COUNT)
         for fd, events in ready:
             handler = handlers.get(fd)
             if handler is None:
@@ -174,7 +184,9 @@ class Pump:
         fd = self._epoll.fileno()
         while True:
             await trio.lowlevel.wait_readable(fd)
-            self.turn()
+            until_s = self._clock() + MAX_STAY_S
+            while self.turn(0.0 if self.dialling_count else LINGER_S) and self.now_s < until_s:
+                pass
 
     async def run_timers(self) -> None:
         """Fire timers whenever they are due, for ever."""
