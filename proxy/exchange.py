@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Final
 from proxy.channel import SocketChannel
 from proxy.connector import Connector
 from proxy.errors import REPICK_REASONS
-from proxy.model import NO_BODY, UNTIL_CLOSE, RequestHead, ResponseHead
+from proxy.model import CHUNKED, NO_BODY, UNTIL_CLOSE, RequestHead, ResponseHead
 from proxy.policy import balance, classify, route
 from proxy.pool import Endpoint
 from proxy.server import Server
 from proxy.tunnel import Tunnel
+from proxy.wire.head import without_chunking
 
 if TYPE_CHECKING:
     from proxy.conversation import Conversation
@@ -158,6 +159,7 @@ class Exchange:
         if head.error and status in (502, 504) and head.error in _REPICK_ERRORS and self._try_elsewhere(head.error):
             return
         client = self.client
+        server = self._server
         self._held = None
         self._status = status
         self._server_keep_alive = head.keep_alive
@@ -165,14 +167,19 @@ class Exchange:
         if status == 101 or (self.head.method == b"CONNECT" and status < 300):
             self._switch(head)
             return
+        raw = head.raw
         keep_alive = (
             self.head.keep_alive and head.framing != UNTIL_CLOSE and self._is_request_done and not client.is_ending
         )
-        if keep_alive:
-            client.channel.write(head.raw + (_END if self.head.minor == 1 else _END_KEEP_10))
-        else:
-            client.channel.write(head.raw + _END_CLOSE)
+        if self.head.minor == 0 and head.framing == CHUNKED and server is not None:
+            server.reader.decode_chunks()  # a client of HTTP/1.0 knows no chunks: its body ends with the connection
+            raw = without_chunking(raw)
+            keep_alive = False
         self._keep_alive = keep_alive
+        if keep_alive:
+            client.channel.write(raw + (_END if self.head.minor == 1 else _END_KEEP_10))
+        else:
+            client.channel.write(raw + _END_CLOSE)
 
     def on_body(self, data: bytes) -> None:  # stop 8
         """Pass the buffer on as it came; the channels hold back whom they must."""

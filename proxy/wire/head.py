@@ -32,6 +32,8 @@ _KEPT: Final = (b"host", b"content-length", b"transfer-encoding", b"connection",
 """Named in Connection or not, these are never removed by name: each is handled on its own (a client must not be able
 to have the framing or the authority dropped)."""
 
+_CHUNKING: Final = re.compile(rb"(?<=\r\n)(?:transfer-encoding|trailer):[^\r]*\r\n", re.IGNORECASE).sub
+
 _PLAIN_OPTIONS: Final = (b"keep-alive", b"close", b"Keep-Alive")
 
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
@@ -133,6 +135,11 @@ def _ends_chunked(value: bytes) -> bool:
 
 def _options(value: bytes, before: list[bytes] | None) -> list[bytes]:
     return (before or []) + [option.strip().lower() for option in value.split(b",")]
+
+
+def without_chunking(raw: bytes) -> bytes:
+    """Remove from a response head what announces chunks and trailers."""
+    return _CHUNKING(b"", raw)
 
 
 def _without_plain(raw: bytes, name: bytes, value: bytes, stale: bool) -> tuple[bytes, bool]:

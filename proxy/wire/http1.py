@@ -92,6 +92,14 @@ class RequestReader(MessageReader[RequestSink]):
         self._parse(b"POST / HTTP/1.1\r\n" + framing + BLANK)
 
 
+class _Payload:
+    """llhttp's callbacks for a response whose chunks are decoded."""
+
+    def __init__(self, reader: "ResponseReader", payload: list[bytes]) -> None:
+        self.on_body = payload.append
+        self.on_message_complete = reader.on_message_complete
+
+
 class ResponseReader(MessageReader[ResponseSink]):
     """Reads a server's responses; `expect` says to which method the next one answers."""
 
@@ -105,6 +113,15 @@ class ResponseReader(MessageReader[ResponseSink]):
         """Make ready for the response to the next request."""
         self._method = method
         self._state = HEAD
+        if self._payload is not None:
+            self._payload = None
+            self._renew()
+
+    def decode_chunks(self) -> None:
+        """Give the sink the payload of this response instead of its chunks (called within `on_response`)."""
+        self._payload = []
+        self._parser = httptools.HttpResponseParser(_Payload(self, self._payload))
+        self._parse(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked" + BLANK)
 
     def feed_eof(self) -> bool:
         """Take the end of the connection; tell whether it ended the message as it should."""

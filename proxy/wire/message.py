@@ -81,6 +81,7 @@ class MessageReader(Generic[S]):
         "_left_bytes",
         "_max_head_bytes",
         "_parser",
+        "_payload",
         "_state",
         "_tail",
         "framing",
@@ -97,6 +98,8 @@ class MessageReader(Generic[S]):
         self._complete = False
         self._is_head_complete = False
         self._left_bytes = 0
+        self._payload: list[bytes] | None = None
+        """Decoded chunks, when the sink wants these instead of the bytes as they came."""
         self.framing: Framing = NO_BODY
         self.rest = b""
         """Bytes that arrived after the end of the message."""
@@ -212,6 +215,9 @@ class MessageReader(Generic[S]):
         self._tail = whole[-3:]
         if position < size:
             data, self.rest = whole[start:position], whole[position:]
+        if self._payload is not None:
+            data = b"".join(self._payload)
+            self._payload.clear()
         self.sink.on_body(data)
         if self._complete:
             self._finish()

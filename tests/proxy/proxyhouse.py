@@ -1,7 +1,9 @@
 """Real sidecars on loopback sockets, with an injected original destination, and servers that follow a script."""
 
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import msgspec
@@ -18,11 +20,22 @@ from proxy.model import Address
 Handler = Callable[[trio.SocketStream], Awaitable[None]]
 
 
+_PORTS = count(20000 + os.getpid() * 97 % 10000)
+"""Below the range that the kernel takes ports of outgoing connections from: nobody else takes one meanwhile."""
+
+
 def free_port() -> int:
-    sock = bind("127.0.0.1", 0, 1)
-    assert sock is not None
-    with sock:
-        return int(sock.getsockname()[1])
+    """Give a port that is free on all of the machine's addresses."""
+    while True:
+        port = 20000 + next(_PORTS) % 12000
+        try:
+            for host in ("0.0.0.0", "::"):
+                sock = bind(host, port, 1)
+                if sock is not None:
+                    sock.close()
+        except OSError:
+            continue
+        return port
 
 
 @dataclass

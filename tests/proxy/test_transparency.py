@@ -414,3 +414,13 @@ async def test_http2_preface_passes_untouched(serve: Any, through: Any) -> None:
     connect = await through(await serve(handle))
 
     assert await ask(connect, preface) == b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
+
+
+async def test_a_client_of_http10_gets_a_chunked_body_decoded(serve: Any, through: Any) -> None:
+    chunks = b"3;e=1\r\nabc\r\n4\r\n\r\n\r\n\r\n0\r\nT: 1\r\n\r\n"
+    script = Script([b"HTTP/1.1 200 OK\r\nX: 1\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks, OK])
+    connect = await through(await serve(script.handle))
+    request = b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"
+
+    assert await ask(connect, request) == b"HTTP/1.1 200 OK\r\nX: 1\r\n" + CLOSE + b"\r\nabc\r\n\r\n"
+    assert await ask(connect, GET, b"ok") == OK
