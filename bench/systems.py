@@ -18,6 +18,9 @@ ENVOY_PORT = 15001
 HAPROXY_PORT = 15002
 START_TIMEOUT_S = 20.0
 
+COMPILED = BIN.parent / "compiled"
+"""The sidecar as release builds have it (`make bench` builds it); where it is missing the interpreted one is measured."""
+
 _NGINX = """
 daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/nginx.err;
 events {{ worker_connections 4096; }}
@@ -146,6 +149,7 @@ def tulle(folder: Path) -> Iterator[int]:
         environment.POD_NAMESPACE: "bench",
         environment.POD_IPS: "10.254.7.1",
         environment.CONTROLLER_URL: "http://127.0.0.1:8085",
+        **({"PYTHONPATH": str(COMPILED)} if COMPILED.is_dir() else {}),
     }
     discovery = (str(BIN / "python"), "-m", "bench.discovery", SERVER_IP, str(SERVER_PORT))
     with ExitStack() as stack:
