@@ -21,7 +21,7 @@ from proxy.channel import SocketChannel
 from proxy.config import Config
 from proxy.conversation import Conversation
 from proxy.dial import TrioDoor
-from proxy.drain import drain
+from proxy.drain import AppListens, drain, kernel_app_listens
 from proxy.listener import Listener, OriginalDestination, kernel_original_destination
 from proxy.meter import Meter
 from proxy.model import Address
@@ -48,11 +48,16 @@ class App:
     """The sidecar: made from its settings, run until SIGTERM."""
 
     def __init__(
-        self, config: Config, log: Any, original_destination: OriginalDestination = kernel_original_destination
+        self,
+        config: Config,
+        log: Any,
+        original_destination: OriginalDestination = kernel_original_destination,
+        app_listens: AppListens = kernel_app_listens,
     ) -> None:
         self.config = config
         self._log = log
         self._original_destination = original_destination
+        self._app_listens = app_listens
         self.meter = Meter(config.max_series_count)
         notices = Notices(self.meter, log, time.monotonic)
         self.pump = Pump(time.perf_counter, self._on_bug)
@@ -95,7 +100,7 @@ class App:
         await self.stopping.wait()
         self.is_ready = False
         self._log.info("draining")
-        self.cut_count = await drain(self.parts, self._listeners)
+        self.cut_count = await drain(self.parts, self._listeners, self._app_listens)
         if reporter is not None:
             with trio.move_on_after(LAST_REPORT_S):
                 await reporter.send()

@@ -44,6 +44,7 @@ class Sidecar:
 
     app: App
     destination: Address
+    app_listens: bool = False
 
     @property
     def port(self) -> int:
@@ -102,6 +103,7 @@ async def start_sidecar(nursery: trio.Nursery) -> AsyncIterator[Callable[..., Aw
             Config(**{**quick, **ports, **settings}),
             structlog.wrap_logger(None, processors=[structlog.processors.KeyValueRenderer()], wrapper_class=SilentLog),
             lambda _sock: sidecar.destination,
+            lambda _own_ports: sidecar.app_listens,
         )
         sidecar = Sidecar(app, destination)
         nursery.start_soon(app.run)

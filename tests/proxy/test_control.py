@@ -8,6 +8,7 @@ import trio
 from prometheus_client.parser import text_string_to_metric_families
 from proxyhouse import GET, OK, Controller, Script, read_all, read_until, wait_until
 
+from proxy.drain import kernel_app_listens
 from proxy.model import Address
 
 pytestmark = pytest.mark.trio
@@ -223,6 +224,34 @@ async def test_drain_keeps_tunnels_until_they_end_and_cuts_what_outlives_the_lim
         assert await read_until(stream, b"\x01") == b"\x01"
         assert await read_all(stream) == b"<reset>"
     assert sidecar.app.cut_count == 1
+
+
+async def test_drain_goes_on_while_the_application_listens(start_sidecar: Any, serve: Any) -> None:
+    sidecar = await start_sidecar(await serve(Script([OK]).handle))
+    sidecar.app_listens = True
+    sidecar.app.stopping.set()
+    for _ in range(5):
+        await trio.sleep(0.06)
+
+        assert (await ask(sidecar)).endswith(b"ok")
+    sidecar.app_listens = False
+    with trio.fail_after(2):
+        while True:
+            try:
+                await (await sidecar.connect()).aclose()
+            except OSError:
+                return
+            await trio.sleep(0.05)
+
+
+async def test_an_application_that_listens_is_found_in_the_kernels_tables() -> None:
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port = listener.socket.getsockname()[1]
+
+    assert kernel_app_listens(frozenset())
+    assert kernel_app_listens(frozenset(range(65536)) - {port})
+    assert not kernel_app_listens(frozenset(range(65536)))
+    await listener.aclose()
 
 
 async def test_an_unused_connection_is_closed_while_draining(start_sidecar: Any, serve: Any) -> None:

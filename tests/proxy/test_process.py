@@ -22,7 +22,7 @@ import proxy.app
 from proxy import __main__
 from proxy.model import Address
 destination = Address("127.0.0.1", int(sys.argv[1]))
-proxy.app.App.__init__.__defaults__ = (lambda _sock: destination,)
+proxy.app.App.__init__.__defaults__ = (lambda _sock: destination, lambda _own_ports: False)
 sys.exit(__main__.main())
 """
 
@@ -153,8 +153,7 @@ curl -s -m 5 http://10.77.0.1:8080/ && curl -s -m 5 'http://[fd77::1]:8080/'
 echo
 curl -s -m 5 http://127.0.0.1:4140/ || echo "direct: refused"
 curl -s http://127.0.0.1:4191/metrics | grep -E '^request_total|error="loop"'
-kill $sidecar; wait $sidecar; echo "exit $?"
-kill $server
+kill $server; kill $sidecar; wait $sidecar; echo "exit $?"
 """
 
 
