@@ -8,6 +8,13 @@ from typing import Final
 from proxy.meter import TcpSeries
 from proxy.pump import BROKEN, READ, WRITE, Pump
 
+PAUSED_BY_PEER: Final = 1
+"""The channel that our bytes go to is congested."""
+PAUSED_BY_TURN: Final = 2
+"""The bytes that would arrive belong to later; their turn has not come."""
+_PAUSED_BY_EOF: Final = 4
+"""Nothing more will come."""
+
 _GATHER_BYTES: Final = 16384
 """Up to here pieces are joined before they are sent; above, the kernel gathers them (copying would cost more)."""
 
@@ -23,7 +30,14 @@ def _deaf(_data: bytes = b"") -> None:
 
 
 class SocketChannel:
-    """Owns a connected socket from construction to `close`. See seams.Channel for the contract."""
+    """Owns a connected socket from construction to `close`.
+
+    Callbacks come from the pump only; no method calls one of them. `on_data` hears buffers as they came, `on_eof` the
+    end of the peer's direction, `on_lost` the errno name of a connection that broke (the channel is closed already),
+    `on_flushed`, once, that all written bytes have left for the kernel. What is written is sent when the current
+    callback has returned; the channel keeps a reference to it. `feed_from` names the channel to pause while this one is
+    congested (more than `high_bytes` unsent, until less than `low_bytes`).
+    """
 
     __slots__ = (
         "_events",
@@ -115,7 +129,7 @@ class SocketChannel:
     def end_reading(self) -> None:
         """Nothing more will come: stop asking for it."""
         self.has_read_eof = True
-        self._paused |= 4
+        self._paused |= _PAUSED_BY_EOF
         self.want(READ, False)
 
     def want(self, event: int, wanted: bool) -> None:
@@ -202,11 +216,11 @@ class SocketChannel:
             if self.queued_bytes > self.high_bytes:
                 self._is_congested = True
                 if self._source is not None:
-                    self._source.pause(1)
+                    self._source.pause(PAUSED_BY_PEER)
         elif self.queued_bytes <= self.low_bytes:
             self._is_congested = False
             if self._source is not None:
-                self._source.resume(1)
+                self._source.resume(PAUSED_BY_PEER)
 
     def _end_flush(self) -> None:
         if self._is_eof_written:
@@ -228,9 +242,9 @@ class SocketChannel:
         self._source = source
         if self._is_congested:
             if old is not None:
-                old.resume(1)
+                old.resume(PAUSED_BY_PEER)
             if source is not None:
-                source.pause(1)
+                source.pause(PAUSED_BY_PEER)
 
     def pause(self, reason: int) -> None:
         self._paused |= reason

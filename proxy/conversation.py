@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Final
 
 from contract.headers import ERROR
-from proxy.channel import SocketChannel
+from proxy.channel import PAUSED_BY_TURN, SocketChannel
 from proxy.errors import REASONS, WireFault
 from proxy.exchange import Exchange
 from proxy.model import Direction, RequestHead
@@ -72,7 +72,9 @@ class Conversation:
             self._on_fault(fault)
             return
         if reader.rest:
-            self.channel.pause(2)  # a later request: it waits here and in the kernel until this one is answered
+            self.channel.pause(
+                PAUSED_BY_TURN
+            )  # a later request: it waits here and in the kernel until this one is answered
 
     def on_eof(self) -> None:
         exchange = self._exchange
@@ -189,7 +191,7 @@ class Conversation:
             self._on_fault(fault)
             return
         if not self._reader.rest:
-            self.channel.resume(2)
+            self.channel.resume(PAUSED_BY_TURN)
 
     def _on_fault(self, fault: WireFault) -> None:
         exchange, self._exchange = self._exchange, None
@@ -214,7 +216,7 @@ class Conversation:
         channel.on_eof = self._on_last_eof
         channel.on_lost = self.on_lost
         channel.on_flushed = self._on_last_flush
-        channel.resume(2)
+        channel.resume(PAUSED_BY_TURN)
         channel.write_eof()
 
     def _on_last_eof(self) -> None:

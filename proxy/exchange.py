@@ -11,7 +11,7 @@ Sources: RFC 9110 sections 9.2.2 (idempotent methods), 15.2 (1xx), 9.3.6 (CONNEC
 
 from typing import TYPE_CHECKING, Final
 
-from proxy.channel import SocketChannel
+from proxy.channel import PAUSED_BY_TURN, SocketChannel
 from proxy.connector import Connector
 from proxy.errors import REPICK_REASONS
 from proxy.model import CHUNKED, NO_BODY, UNTIL_CLOSE, RequestHead, ResponseHead
@@ -129,7 +129,7 @@ class Exchange:
         if self._held:
             for data in self._held:
                 channel.write(data)
-            client_channel.resume(2)
+            client_channel.resume(PAUSED_BY_TURN)
 
     def send_body(self, data: bytes) -> None:
         held = self._held
@@ -138,7 +138,7 @@ class Exchange:
             self._held_bytes += len(data)
             if self._server is None:
                 if self._held_bytes > self.client.parts.config.buffer_low_bytes:
-                    self.client.channel.pause(2)
+                    self.client.channel.pause(PAUSED_BY_TURN)
                 return
             if self._held_bytes > self.client.parts.config.replay_bytes:
                 self._held = None

@@ -1,7 +1,7 @@
 """The seams between the turn world and everything else. Pure: Protocols only.
 
-A Channel carries bytes, a Door does the waiting. Whoever knows only these can be tested without a network, and could
-be driven by something else than the pump.
+A Door does the waiting, a Clock tells the turn's time. Whoever knows only these is tested with a door and a clock in
+the test's hand.
 """
 
 import socket
@@ -9,51 +9,6 @@ from collections.abc import Callable
 from typing import Protocol
 
 from proxy.model import Address
-
-PAUSED_BY_PEER = 1
-"""The channel that our bytes go to is congested."""
-PAUSED_BY_TURN = 2
-"""The bytes that would arrive belong to a later message."""
-
-
-class Channel(Protocol):
-    """One connection of bytes. Callbacks come from the pump only; none of the methods calls one of them."""
-
-    on_data: Callable[[bytes], None]
-    on_eof: Callable[[], None]
-    on_lost: Callable[[str], None]
-    """The connection broke (errno name); the channel is closed already."""
-    on_flushed: Callable[[], None] | None
-    """All written bytes have left for the kernel; called once, then forgotten."""
-    active_s: float
-    """When the last byte moved either way."""
-    queued_bytes: int
-
-    @property
-    def is_open(self) -> bool: ...
-
-    def write(self, data: bytes) -> None:
-        """Queue bytes; they are sent when the current callback returns. Keeps a reference to `data`."""
-        ...
-
-    def write_eof(self) -> None:
-        """End our direction after all that was written."""
-        ...
-
-    def feed_from(self, source: "Channel | None") -> None:
-        """Pause `source` while this channel is congested; None: nobody is to be paused any more."""
-        ...
-
-    def pause(self, reason: int) -> None: ...
-    def resume(self, reason: int) -> None: ...
-
-    def close(self) -> None:
-        """Close in order; what is still queued is lost. No callback follows."""
-        ...
-
-    def abort(self) -> None:
-        """Close with a reset, dropping what was written. No callback follows."""
-        ...
 
 
 class Dialler(Protocol):

@@ -3,7 +3,7 @@
 import socket
 from typing import Final, Protocol
 
-from proxy.channel import SocketChannel
+from proxy.channel import PAUSED_BY_PEER, SocketChannel
 from proxy.errors import WireFault
 from proxy.model import ResponseHead
 from proxy.pool import Endpoint, Pool
@@ -63,7 +63,7 @@ class Server:
         self.reader.sink = _NOBODY
         self.channel.feed_from(None)
         if reusable and not self.reader.rest and self.channel.is_open and not self.channel.queued_bytes:
-            self.channel.resume(1)
+            self.channel.resume(PAUSED_BY_PEER)
             self.is_reused = True
             self.idle_since_s = now_s
             if self.pool.give(self.endpoint, self):

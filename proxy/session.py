@@ -8,7 +8,7 @@ with no stall and no timeout. If the client then speaks HTTP after all, the new 
 from collections.abc import Callable
 from typing import Final
 
-from proxy.channel import SocketChannel
+from proxy.channel import PAUSED_BY_TURN, SocketChannel
 from proxy.connector import Connector
 from proxy.conversation import Conversation
 from proxy.parts import Limited, Parts
@@ -88,7 +88,7 @@ class Session:
         self._first = self._first + data if self._first else data
         if self._is_opaque or not self.target.is_settled:
             if len(self._first) >= MAX_FIRST_BYTES:
-                self._channel.pause(2)
+                self._channel.pause(PAUSED_BY_TURN)
         else:
             self._detect()
 

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from typing import Final
 
-from proxy.channel import SocketChannel
+from proxy.channel import PAUSED_BY_PEER, SocketChannel
 from proxy.pump import READ, WRITE, Pump
 
 PIPE_BYTES: Final = 262144
@@ -72,7 +72,7 @@ class Splice:
             try:
                 moved = os.splice(self._out, self._sink.fd, self._held_bytes, flags=_FLAGS)
             except BlockingIOError:
-                self._source.pause(1)
+                self._source.pause(PAUSED_BY_PEER)
                 self._sink.want(WRITE, True)
                 return
             except OSError as error:
@@ -85,7 +85,7 @@ class Splice:
         if self._is_ended:
             self._on_end()
         else:
-            self._source.resume(1)
+            self._source.resume(PAUSED_BY_PEER)
 
     def close(self) -> None:
         """Give the pipe back; what it still holds is lost."""

@@ -8,7 +8,7 @@ Sources: splice(2), pipe(7); RFC 9293 section 3.6 (half-close).
 
 from typing import TYPE_CHECKING
 
-from proxy.channel import SocketChannel
+from proxy.channel import PAUSED_BY_TURN, SocketChannel
 from proxy.parts import Parts
 from proxy.pool import Endpoint
 from proxy.splice import Splice
@@ -42,7 +42,7 @@ class Tunnel:
             server.write(from_client)
         if from_server:
             client.write(from_server)
-        client.resume(2)
+        client.resume(PAUSED_BY_TURN)
         for channel in (client, server):
             if channel.has_read_eof and not self._is_over:
                 channel.on_eof()
