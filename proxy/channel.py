@@ -25,7 +25,7 @@ _RESET: Final = b"\x01\x00\x00\x00\x00\x00\x00\x00"
 """struct linger {1, 0}: close with RST."""
 
 
-def _deaf(_data: bytes = b"") -> None:
+def _deaf(_told: object = None) -> None:
     """Nobody listens."""
 
 
@@ -81,7 +81,7 @@ class SocketChannel:
         self.active_s = pump.now_s
         self.on_data: Callable[[bytes], None] = _deaf
         self.on_eof: Callable[[], None] = _deaf
-        self.on_lost: Callable[[str], None] = lambda _errno: None
+        self.on_lost: Callable[[str], None] = _deaf
         self.on_flushed: Callable[[], None] | None = None
         self._pump = pump
         self._recv = sock.recv
@@ -147,8 +147,9 @@ class SocketChannel:
 
     def _lose(self, error: OSError) -> None:
         name = errorcode.get(error.errno or 0, "UNKNOWN")
+        on_lost = self.on_lost
         self._shut(name)
-        self.on_lost(name)
+        on_lost(name)
 
     # writing
 
@@ -291,4 +292,7 @@ class SocketChannel:
         self.sock.close()
         self._out.clear()
         self.queued_bytes = 0
+        # Who heard this channel also holds it: let go, so that neither waits for the garbage collector.
+        self.on_data = self.on_eof = self.on_lost = _deaf
+        self.on_flushed = None
         self.series.close(errno)

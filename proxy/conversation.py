@@ -8,6 +8,7 @@ from proxy.errors import REASONS, WireFault
 from proxy.exchange import Exchange
 from proxy.model import Direction, RequestHead
 from proxy.parts import Limited, Parts
+from proxy.seams import Timer
 from proxy.targets import Target
 from proxy.wire.http1 import RequestReader
 
@@ -37,6 +38,7 @@ class Conversation:
         "_exchange",
         "_head_since_s",
         "_is_lingering",
+        "_linger",
         "_reader",
         "channel",
         "direction",
@@ -57,6 +59,7 @@ class Conversation:
         self._exchange: Exchange | None = None
         self._head_since_s = 0.0
         self._is_lingering = False
+        self._linger: Timer | None = None
         self._reader = RequestReader(self, self.parts.config.max_head_bytes)
         channel.on_data = self.on_data
         channel.on_eof = self.on_eof
@@ -168,7 +171,7 @@ class Conversation:
         """Break the connection off, so that the client cannot take a part for the whole."""
         self._exchange = None
         self.channel.abort()
-        self.session.on_done()
+        self._leave()
 
     # going on, and the end
 
@@ -227,10 +230,17 @@ class Conversation:
         if self.channel.has_read_eof:
             self._close()
         else:
-            self.parts.pump.call_at(self.parts.pump.now_s + LINGER_S, self._close)
+            self._linger = self.parts.pump.call_at(self.parts.pump.now_s + LINGER_S, self._close)
 
     def _close(self) -> None:
         self.channel.close()
+        self._leave()
+
+    def _leave(self) -> None:
+        if self._linger is not None:
+            self._linger.cancel()
+            self._linger = None
+        self._reader.release()
         self.session.on_done()
 
     # limits

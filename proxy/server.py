@@ -88,6 +88,7 @@ class Server:
     def close(self) -> None:
         self.pool.evict(self.endpoint, self)
         self._user = None
+        self.reader.release()
         self.channel.abort() if self.channel.queued_bytes else self.channel.close()
 
     # from the channel

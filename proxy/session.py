@@ -59,7 +59,7 @@ class Session:
         """Why there is no server, while it is not yet known how to tell the client."""
         self._timer: Timer | None = None
         self._is_over = False
-        self._owner: Limited = self
+        self._owner: Limited | None = self
         channel.on_data = self.on_data
         channel.on_eof = self.on_eof
         channel.on_lost = self.on_lost
@@ -222,7 +222,8 @@ class Session:
     def become(self, owner: Limited) -> None:
         """Hand the channel over."""
         sessions = self.parts.sessions
-        sessions.pop(self._owner, None)
+        if self._owner is not None:
+            sessions.pop(self._owner, None)
         self._owner = owner
         sessions[owner] = None
 
@@ -233,7 +234,9 @@ class Session:
         self._is_over = True
         self._stop_waiting()
         self._leave_server()
-        self.parts.sessions.pop(self._owner, None)
+        if self._owner is not None:
+            self.parts.sessions.pop(self._owner, None)
+            self._owner = None
         self._targets.give(self.target)
 
     def on_lost(self, _errno: str) -> None:

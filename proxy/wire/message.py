@@ -140,6 +140,11 @@ class MessageReader(Generic[S]):
         """Read no more; further bytes gather in `rest`."""
         self._state = STOPPED
 
+    def release(self) -> None:
+        """Let the parser go, which holds this reader; nothing is read any more."""
+        self._state = STOPPED
+        self._parser = None
+
     @property
     def is_idle(self) -> bool:
         """Whether no byte of a message has arrived."""
