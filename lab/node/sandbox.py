@@ -67,6 +67,7 @@ def enter_root(root: Root) -> None:
     _mount_own()
     for bind in root.binds:
         _bind(_OLD + bind.source, bind.target, bind.read_only)
+    _keep_installation(root)
     sc.unmount(_OLD, sc.MNT_DETACH)
     os.rmdir(_OLD)
     if root.read_only:
@@ -142,6 +143,19 @@ def _mount_own() -> None:
             _try(lambda name=name: sc.mount("/dev/null", f"/proc/{name}", flags=sc.MS_BIND))  # type: ignore[misc]
     for name in _FIXED:
         _try(lambda name=name: _bind(f"/proc/{name}", f"/proc/{name}", read_only=True))  # type: ignore[misc]
+
+
+def _keep_installation(root: Root) -> None:
+    """Show the lab's programs again where a container's own /tmp or /run, or a volume there, hides them."""
+    for number, folder in enumerate(root.traversable):
+        if not folder.startswith(("/tmp/", "/run/")):
+            continue
+        layers = [f"{_OLD}{root.scratch}/{kind}-installation{number}" for kind in ("upper", "work")]
+        for path in (*layers, folder):
+            _mkdir(path)
+        lower = f"{_OLD}{folder}".replace(",", "\\,")
+        options = f"lowerdir={lower},upperdir={layers[0]},workdir={layers[1]}"
+        sc.mount("overlay", folder, "overlay", sc.MS_NODEV, options)
 
 
 def _mount_run() -> None:

@@ -122,16 +122,16 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], contextlib.AbstractAsyncContextManager[Bench]]:
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., contextlib.AbstractAsyncContextManager[Bench]]:
     """A node to be entered in the coroutine that `in_namespace` runs."""
 
     @contextlib.asynccontextmanager
-    async def start() -> AsyncIterator[Bench]:
+    async def start(*installation: str) -> AsyncIterator[Bench]:
         registry = Registry()
         await bootstrap(registry)
         host = Host(
             programs=os.path.dirname(sys.executable),
-            traversable=(sys.prefix, sys.base_prefix, PROJECT),
+            traversable=(sys.prefix, sys.base_prefix, PROJECT, *installation),
             homes={entry.pw_uid: entry.pw_dir for entry in pwd.getpwall()},
         )
         folder = str(tmp_path_factory.mktemp("pods"))

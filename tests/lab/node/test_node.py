@@ -339,3 +339,23 @@ def test_thirty_pods_start_at_once(in_namespace: Any, bench: Any) -> None:
             return loop.time() - begin
 
     assert in_namespace(work) < 10
+
+
+def test_an_installation_below_tmp_is_seen_by_everybody_although_a_volume_stands_there(
+    in_namespace: Any, bench: Any, tmp_path: Path
+) -> None:
+    installation = tmp_path / "tulle"
+    installation.mkdir(mode=0o700)
+    (installation / "program").write_text("it is here\n")
+
+    async def work() -> None:
+        async with bench(str(installation)) as b:
+            script = f"cat {installation}/program; echo x > {installation}/new && rm {installation}/program; sleep 100"
+            reads = shell("c", script, securityContext={"runAsUser": 2102})
+            reads["volumeMounts"] = [{"name": "tmp", "mountPath": "/tmp"}]
+            await b.apply("reader", reads, volumes=[{"name": "tmp", "emptyDir": {}}])
+            await b.until("reader", ready)
+            await b.until_said("reader", "c", "it is here")
+
+    in_namespace(work)
+    assert ["program"] == [entry.name for entry in installation.iterdir()]
