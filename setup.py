@@ -1,7 +1,7 @@
 """Packaging lives in setup.cfg. Here: release builds compile the sidecar's hot modules.
 
-`TULLE_COMPILE=1 pip install .` builds them with mypyc; without it all stays plain Python. One source either way, and the
-tests of the sidecar run on both (`tox -e compiled`).
+`TULLE_COMPILE=1 pip install .` builds them with mypyc; without it all stays plain Python. One source either way, and
+the tests of the sidecar run on both (`tox -e compiled`).
 """
 
 import os

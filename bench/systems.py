@@ -19,7 +19,7 @@ HAPROXY_PORT = 15002
 START_TIMEOUT_S = 20.0
 
 COMPILED = BIN.parent / "compiled"
-"""The sidecar as release builds have it (`make bench` builds it); where it is missing the interpreted one is measured."""
+"""The sidecar as release builds have it, from `make bench`; where it is missing the interpreted one is measured."""
 
 _NGINX = """
 daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/nginx.err;

@@ -75,6 +75,8 @@ def sidecar_metrics() -> Iterator[str]:
         port = probe.getsockname()[1]
     ports = {"ADMIN": port, "INBOUND": port + 1, "OUTBOUND": port + 2}
     environment = {f"TULLE_PROXY_{name}_PORT": str(number) for name, number in ports.items()}
+    # Outside of a pod others listen too: a drain that waits for the application to end would wait for them.
+    environment["TULLE_PROXY_DRAIN_TIMEOUT_S"] = "0"
     child = subprocess.Popen((sys.executable, "-m", "proxy"), cwd=ROOT, env={**os.environ, **environment})
     try:
         for _ in range(200):

@@ -156,7 +156,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., contextlib.
 def _no_process_is_left() -> Iterator[None]:
     yield
     mine = {entry for entry in os.listdir("/proc") if entry.isdigit() and _parent(entry) == os.getpid()}
-    names = [open(f"/proc/{pid}/cmdline").read() for pid in mine if os.path.exists(f"/proc/{pid}/cmdline")]  # noqa: SIM115
+    names = [Path(f"/proc/{pid}/cmdline").read_text() for pid in mine if os.path.exists(f"/proc/{pid}/cmdline")]
     assert not [name for name in names if "lab.node.spawner" in name]
 
 
