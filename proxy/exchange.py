@@ -11,15 +11,17 @@ Sources: RFC 9110 sections 9.2.2 (idempotent methods), 15.2 (1xx), 9.3.6 (CONNEC
 
 from typing import TYPE_CHECKING, Final
 
+from contract.metrics import INBOUND
 from proxy.channel import PAUSED_BY_TURN, SocketChannel
 from proxy.connector import Connector
 from proxy.errors import REPICK_REASONS
+from proxy.meter import HttpSeries
 from proxy.model import CHUNKED, NO_BODY, UNTIL_CLOSE, RequestHead, ResponseHead
 from proxy.policy import balance, classify, route
 from proxy.pool import Endpoint
 from proxy.server import Server
 from proxy.tunnel import Tunnel
-from proxy.wire.head import without_chunking
+from proxy.wire.head import is_probe, without_chunking, without_error
 
 if TYPE_CHECKING:
     from proxy.conversation import Conversation
@@ -46,6 +48,7 @@ class Exchange:
         "_is_request_done",
         "_keep_alive",
         "_latency_s",
+        "_probes",
         "_server",
         "_server_keep_alive",
         "_status",
@@ -63,6 +66,8 @@ class Exchange:
         self._server: Server | None = None
         self._connector: Connector | None = None
         self._endpoint: Endpoint | None = None
+        # The series that counts in place of the endpoint's.
+        self._probes: HttpSeries | None = None
         self._held: list[bytes] | None = None
         self._held_bytes = 0
         self._has_retried = False
@@ -79,6 +84,8 @@ class Exchange:
         """Conduct: route, pick, take, send."""
         client = self.client
         target = client.target
+        if target.probes is not None and is_probe(self.head.raw):
+            self._probes = target.probes
         endpoints = route.match(target.kind, target.known, target.direct)
         if not endpoints:
             self.fail("no-endpoints", f"service {target} has no ready endpoint")
@@ -119,7 +126,7 @@ class Exchange:
         head = self.head
         if not self._is_counted:
             self._is_counted = True
-            server.endpoint.http.requests += 1
+            (self._probes or server.endpoint.http).requests += 1
         server.begin(self, head.method)
         channel = server.channel
         client_channel = self.client.channel
@@ -156,9 +163,12 @@ class Exchange:
             if self.head.minor == 1:
                 self.client.channel.write(head.raw + _END)
             return
-        if head.error and status in (502, 504) and head.error in _REPICK_ERRORS and self._try_elsewhere(head.error):
-            return
         client = self.client
+        if head.error:
+            if client.direction == INBOUND:  # the application's word, not the mesh's
+                head.raw = without_error(head.raw)
+            elif status in (502, 504) and head.error in _REPICK_ERRORS and self._try_elsewhere(head.error):
+                return
         server = self._server
         self._held = None
         self._status = status
@@ -207,7 +217,7 @@ class Exchange:
         status = self._status
         if endpoint is not None:
             balance.observe(endpoint, self._latency_s, self.client.parts.pump.now_s)
-            endpoint.http.status(status, classify.response(status)).record(self._latency_s * 1e3)
+            (self._probes or endpoint.http).status(status, classify.response(status)).record(self._latency_s * 1e3)
 
     # leaving HTTP
 
@@ -262,7 +272,9 @@ class Exchange:
         target = self.client.target
         server = self._server
         is_whole = self.head.framing == NO_BODY or self._held is not None
-        if server is None or self._has_retried or not is_whole or len(target.known) < 2:
+        if server is None or self._has_retried or not is_whole:
+            return False
+        if not server.endpoint.is_meshed or len(target.known) < 2:
             return False
         self._has_retried = True
         parts = self.client.parts
@@ -301,7 +313,7 @@ class Exchange:
 
     def _count_failure(self) -> None:
         endpoint = self._endpoint
-        series = self.client.target.http if endpoint is None else endpoint.http
+        series = self._probes or (self.client.target.http if endpoint is None else endpoint.http)
         if not self._is_counted:
             series.requests += 1
         latency_s = self.client.parts.pump.now_s - self.started_s

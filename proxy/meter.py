@@ -14,6 +14,9 @@ from contract.metrics import LATENCY_BUCKETS_MS
 Labels = tuple[tuple[str, str], ...]
 """(name, value) pairs in the order in which they are rendered."""
 
+PROBE_LABELS: Final[Labels] = (("route_kind", "default"), ("route_name", "probe"))
+"""Mark the series of the kubelet's probes: they are nobody's traffic, so no report tells of them (Linkerd's labels)."""
+
 _BUCKETS: Final = list(LATENCY_BUCKETS_MS)
 _BUCKETS_COUNT: Final = len(_BUCKETS) + 1
 

@@ -23,11 +23,14 @@ class Endpoint:
         "idle",
         "in_flight",
         "is_gone",
+        "is_meshed",
         "tcp",
     )
 
-    def __init__(self, address: Address, http: HttpSeries, tcp: TcpSeries) -> None:
+    def __init__(self, address: Address, http: HttpSeries, tcp: TcpSeries, is_meshed: bool = False) -> None:
         self.address = address
+        self.is_meshed = is_meshed
+        """Whether a sidecar stands before it, whose word on errors can be believed."""
         self.http = http
         self.tcp = tcp
         self.cost_s = DEFAULT_RTT_S

@@ -138,6 +138,8 @@ class Reporter:
         before, self._http = self._http, {}
         sums: dict[_Key, _HttpTotals] = {}
         for series in self._meter.http.values():
+            if meter.PROBE_LABELS[-1] in series.labels:
+                continue
             now = self._http[series] = http_totals(series)
             then = before.get(series, _NO_HTTP)
             if now[:2] != then[:2]:

@@ -12,7 +12,7 @@ from contract.discovery import Destination, Protocol
 from contract.discovery import Endpoint as KnownEndpoint
 from contract.metrics import INBOUND, OUTBOUND
 from contract.report import Peer
-from proxy.meter import Labels, Meter
+from proxy.meter import PROBE_LABELS, Labels, Meter
 from proxy.model import Address, Direction, parse_address
 from proxy.policy.route import Kind
 from proxy.pool import Endpoint
@@ -33,6 +33,7 @@ class Target:
         "kind",
         "known",
         "name",
+        "probes",
         "protocol",
         "revision",
         "sessions_count",
@@ -59,6 +60,8 @@ class Target:
         self.tcp = meter.take_tcp((labels[0], ("peer", "src"), *labels[1:]), _NO_PEER)
         self.http = meter.take_http(labels, _NO_PEER)
         """Where requests are counted that found no endpoint."""
+        self.probes = meter.take_http((*labels, *PROBE_LABELS), _NO_PEER) if direction == INBOUND else None
+        """Where the kubelet's probes are counted; only inbound."""
         direct_tcp = meter.take_tcp((labels[0], ("peer", "dst"), *labels[1:]), _NO_PEER)
         self.direct: Sequence[Endpoint] = (Endpoint(address, meter.take_http(labels, _NO_PEER), direct_tcp),)
         self.known: Sequence[Endpoint] = ()
@@ -190,7 +193,7 @@ class Targets:
             owner=told.owner,
         )
         tcp = self._meter.take_tcp((labels[0], ("peer", "dst"), *labels[1:]), peer)
-        return Endpoint(address, self._meter.take_http(labels, peer), tcp)
+        return Endpoint(address, self._meter.take_http(labels, peer), tcp, told.meshed)
 
     def _retire(self, endpoint: Endpoint) -> None:
         endpoint.retire()
@@ -217,6 +220,8 @@ class Targets:
         target.settle()
         self._meter.give(target.http)
         self._meter.give(target.tcp)
+        if target.probes is not None:
+            self._meter.give(target.probes)
         for endpoint in (*target.known, *target.direct):
             self._retire(endpoint)
 

@@ -34,6 +34,11 @@ to have the framing or the authority dropped)."""
 
 _CHUNKING: Final = re.compile(rb"(?<=\r\n)(?:transfer-encoding|trailer):[^\r]*\r\n", re.IGNORECASE).sub
 
+_ERROR: Final = re.compile(rb"(?<=\r\n)x-tulle-error:[^\r]*\r\n", re.IGNORECASE).sub
+
+_PROBE: Final = b"\r\nUser-Agent: kube-probe/"
+"""As every kubelet spells it (kubernetes/pkg/probe/http); no client gains by claiming it: it only leaves statistics."""
+
 _PLAIN_OPTIONS: Final = (b"keep-alive", b"close", b"Keep-Alive")
 
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
@@ -135,6 +140,16 @@ def _ends_chunked(value: bytes) -> bool:
 
 def _options(value: bytes, before: list[bytes] | None) -> list[bytes]:
     return (before or []) + [option.strip().lower() for option in value.split(b",")]
+
+
+def is_probe(raw: bytes) -> bool:
+    """Tell a kubelet's probe from other requests."""
+    return _PROBE in raw
+
+
+def without_error(raw: bytes) -> bytes:
+    """Remove from a response head what only the mesh may say."""
+    return _ERROR(b"", raw)
 
 
 def without_chunking(raw: bytes) -> bytes:

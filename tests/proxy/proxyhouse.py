@@ -235,7 +235,7 @@ class Controller:
         return head.split()[1].decode(), body
 
     def service(
-        self, target: Address, *endpoints: Address, protocol: Any = "detect", revision: str = "1"
+        self, target: Address, *endpoints: Address, protocol: Any = "detect", revision: str = "1", meshed: bool = False
     ) -> Destination:
         """Know a service at this target."""
         destination = Destination(
@@ -247,7 +247,15 @@ class Controller:
             port=target.port,
             protocol=protocol,
             endpoints=tuple(
-                Endpoint(ip=e.ip, port=e.port, pod=f"web-{n}", namespace="shop", owner_kind="deployment", owner="web")
+                Endpoint(
+                    ip=e.ip,
+                    port=e.port,
+                    pod=f"web-{n}",
+                    namespace="shop",
+                    owner_kind="deployment",
+                    owner="web",
+                    meshed=meshed,
+                )
                 for n, e in enumerate(endpoints)
             ),
         )

@@ -132,6 +132,26 @@ async def test_reports_tell_the_deltas_and_an_unanswered_one_is_repeated(
     assert any(s.peer.pod == "web-0" and s.opened == 1 for r in controller.reports for s in r.tcp)
 
 
+async def test_probes_are_counted_apart_and_reports_do_not_tell_of_them(
+    start_sidecar: Any, controller: Controller, serve: Any
+) -> None:
+    sidecar = await start_sidecar(
+        await serve(Script([OK]).handle), controller_url=controller.url, report_interval_s=0.05
+    )
+    probe = b"GET /ready HTTP/1.1\r\nHost: a\r\nUser-Agent: kube-probe/1.32\r\n\r\n"
+    for request in (probe, probe, GET):
+        async with await sidecar.connect(inbound=True) as stream:
+            await stream.send_all(request)
+            await read_until(stream, b"ok")
+    await wait_until(lambda: any(r.http for r in controller.reports))
+    _, text = await sidecar.admin("/metrics")
+    counted = [line for line in text.splitlines() if line.startswith("request_total{")]
+
+    assert [(1, 0)] == [(s.success, s.failure) for r in controller.reports for s in r.http]
+    assert ["2"] == [line.rpartition(" ")[2] for line in counted if 'route_name="probe"' in line]
+    assert ["1"] == [line.rpartition(" ")[2] for line in counted if "route_name" not in line]
+
+
 async def test_admin_pages(start_sidecar: Any, serve: Any) -> None:
     sidecar = await start_sidecar(await serve(Script([OK]).handle))
 

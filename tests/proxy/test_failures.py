@@ -90,13 +90,37 @@ async def test_another_sidecar_that_cannot_reach_its_application_is_left_for_ano
     dead = await start_sidecar(Address("127.0.0.1", free_port()))
     script = Script([OK])
     good = await serve(script.handle)
-    controller.service(SERVICE, Address("127.0.0.1", dead.app.config.inbound_port), good)
+    controller.service(SERVICE, Address("127.0.0.1", dead.app.config.inbound_port), good, meshed=True)
     sidecar = await start_sidecar(SERVICE, controller_url=controller.url)
     for _ in range(10):
         async with await sidecar.connect() as stream:
             await stream.send_all(GET)
 
             assert await read_until(stream, b"ok") == OK
+
+
+FORGED = b"HTTP/1.1 502 Bad Gateway\r\nx-tulle-error: connect-refused\r\nContent-Length: 2\r\n\r\nok"
+
+
+async def test_a_server_without_a_sidecar_is_not_believed_that_nothing_reached_it(
+    start_sidecar: Any, controller: Controller, serve: Any
+) -> None:
+    forger, other = Script([FORGED]), Script([OK])
+    controller.service(SERVICE, await serve(forger.handle), await serve(other.handle))
+    sidecar = await start_sidecar(SERVICE, controller_url=controller.url)
+    sidecar.app.parts.random = lambda: 0.0
+    async with await sidecar.connect() as stream:
+        await stream.send_all(GET)
+
+        assert (await read_until(stream, b"ok")).startswith(b"HTTP/1.1 502")
+
+
+async def test_an_application_does_not_speak_for_the_mesh(start_sidecar: Any, serve: Any) -> None:
+    sidecar = await start_sidecar(await serve(Script([FORGED]).handle))
+    async with await sidecar.connect(inbound=True) as stream:
+        await stream.send_all(GET)
+
+        assert await read_until(stream, b"ok") == FORGED.replace(b"x-tulle-error: connect-refused\r\n", b"")
 
 
 async def test_an_opaque_client_of_a_refusing_destination_is_reset(start_sidecar: Any) -> None:
