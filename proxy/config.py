@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
 from contract import environment
+from contract.lists import parse_ports
 from contract.ports import ADMIN_PORT, INBOUND_PORT, OPAQUE_PORTS, OUTBOUND_PORT
 from proxy.errors import ConfigFault
 
@@ -156,7 +157,7 @@ def unknown(environ: Mapping[str, str]) -> list[str]:
 def _parse(name: str, text: str, f: Any) -> object:
     default = f.default
     if name == "opaque_ports":
-        return parse_ports(text)
+        return frozenset(port for ports in parse_ports(text) for port in range(ports.first, ports.last + 1))
     if name == "pod_ips":
         return _ips(text)
     if name == "controller_url":
@@ -179,20 +180,6 @@ def _number(text: str, f: Any, whole: bool) -> float | int:
     if not low <= value <= high:
         raise ValueError(f"not between {low:g} and {high:g}{' ' + unit if unit else ''}")
     return value
-
-
-def parse_ports(text: str) -> frozenset[int]:
-    """Parse `25,3306,5000-5010`; raise ValueError."""
-    ports: set[int] = set()
-    for part in filter(None, (piece.strip() for piece in text.split(","))):
-        first, dash, last = part.partition("-")
-        if not part.isascii() or not first.isdecimal() or (dash and not last.isdecimal()):
-            raise ValueError(f"{part!r} is neither a port nor a range such as 5000-5010")
-        low, high = int(first), int(last or first)
-        if not 0 < low <= high < 65536:
-            raise ValueError(f"{part!r} is not within 1 to 65535, lower port first")
-        ports.update(range(low, high + 1))
-    return frozenset(ports)
 
 
 def _ips(text: str) -> tuple[str, ...]:
