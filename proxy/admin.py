@@ -70,8 +70,9 @@ class _Requests:
 class Admin:
     """Serves pages by path."""
 
-    def __init__(self, pages: dict[str, Page]) -> None:
+    def __init__(self, pages: dict[str, Page], on_bug: Callable[[object, Exception], None]) -> None:
         self._pages = pages
+        self._on_bug = on_bug
         self._clients_count = 0
 
     async def serve(self, stream: trio.SocketStream) -> None:
@@ -83,6 +84,8 @@ class Admin:
                     await self._converse(stream)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the client has gone
+        except Exception as error:  # a page that cannot be made must not take the traffic with it
+            self._on_bug(self, error)
         finally:
             self._clients_count -= 1
 

@@ -6,6 +6,7 @@ import secrets
 import signal
 import socket
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -36,6 +37,9 @@ from proxy.tunnel import Tunnel
 
 SWEEP_S = 0.25
 """Seconds between two looks at the limits of sessions and pooled connections."""
+
+AGAIN_S = 1.0
+"""Seconds until an accompanying task that met a bug begins anew."""
 
 LAST_REPORT_S = 2.0
 """Seconds that the last report may take."""
@@ -87,14 +91,14 @@ class App:
         self._gauge(door)
         nursery.start_soon(self.pump.run)
         nursery.start_soon(self.pump.run_timers)
-        nursery.start_soon(trio.serve_listeners, Admin(self._pages()).serve, self._admin_listeners())
+        nursery.start_soon(trio.serve_listeners, Admin(self._pages(), self._notices.bug).serve, self._admin_listeners())
         self._listen()
         gc.collect()
         gc.freeze()  # what lives as long as the process is not looked at by later collections
         self.is_ready = True
         self.started.set()
         self._log.info("ready", version=VERSION, outbound=self.config.outbound_port)
-        nursery.start_soon(self._sweep)
+        nursery.start_soon(self._again, self._sweep)
         nursery.start_soon(self._watch_signals)
         reporter = await self._start_control_plane(nursery)
         await self.stopping.wait()
@@ -153,9 +157,18 @@ class App:
             "Seconds since the controller was last heard.",
         )
         nursery.start_soon(_keep_open, client)
-        nursery.start_soon(discovery.run)
-        nursery.start_soon(reporter.run, self.config.report_interval_s, random.random)
+        nursery.start_soon(self._again, discovery.run)
+        nursery.start_soon(self._again, reporter.run, self.config.report_interval_s, random.random)
         return reporter
+
+    async def _again(self, wait: Callable[..., Awaitable[None]], *arguments: object) -> None:
+        """Run what only accompanies the traffic; a bug in it is noted, and it begins anew: traffic goes on."""
+        while True:
+            try:
+                await wait(*arguments)
+            except Exception as error:
+                self._notices.bug(wait, error)
+            await trio.sleep(AGAIN_S)
 
     def _on_bug(self, owner: object, error: Exception) -> None:
         """End the one session that met a bug; all others go on."""

@@ -124,6 +124,8 @@ class Discovery:
             self._log.warning("discovery told a bad destination", fault=fault)
 
     def _on_connected(self, scope: trio.CancelScope) -> None:
+        if scope.cancel_called:
+            return  # a newer stream has taken over while this one's answer was on its way
         position = self._streams.index(scope)
         for older in self._streams[:position]:
             older.cancel()

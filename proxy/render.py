@@ -4,6 +4,7 @@ Sources: Prometheus' text exposition format 0.0.4. Names and labels are Linkerd'
 """
 
 from collections.abc import Iterator
+from math import isfinite, isnan
 from typing import Final
 
 from contract import metrics
@@ -47,6 +48,9 @@ def escape(value: str) -> str:
 
 
 def number(value: float) -> str:
+    """Write a number as Prometheus reads it; what is not finite has words of its own there."""
+    if not isfinite(value):
+        return "NaN" if isnan(value) else "+Inf" if value > 0 else "-Inf"
     return str(int(value)) if value == int(value) and abs(value) < 2**53 else repr(value)
 
 

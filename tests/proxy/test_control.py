@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 import trio
 from prometheus_client.parser import text_string_to_metric_families
-from proxyhouse import GET, OK, Controller, Script, read_all, read_until, wait_until
+from proxyhouse import GET, OK, Controller, Script, free_port, read_all, read_until, wait_until
 
 from proxy.drain import kernel_app_listens
 from proxy.model import Address
+from proxy.report import Reporter
 
 pytestmark = pytest.mark.trio
 
@@ -150,6 +151,48 @@ async def test_probes_are_counted_apart_and_reports_do_not_tell_of_them(
     assert [(1, 0)] == [(s.success, s.failure) for r in controller.reports for s in r.http]
     assert ["2"] == [line.rpartition(" ")[2] for line in counted if 'route_name="probe"' in line]
     assert ["1"] == [line.rpartition(" ")[2] for line in counted if "route_name" not in line]
+
+
+async def test_metrics_can_be_read_before_the_controller_was_ever_heard(start_sidecar: Any) -> None:
+    sidecar = await start_sidecar(SERVICE, controller_url=f"http://127.0.0.1:{free_port()}")
+    await wait_until(lambda: "discovery_age_seconds" in sidecar.app.meter.gauges)
+
+    status, text = await sidecar.admin("/metrics")
+
+    assert 200 == status
+    assert "discovery_age_seconds +Inf\n" in text
+    assert list(text_string_to_metric_families(text))
+
+
+async def test_a_page_that_cannot_be_made_costs_its_own_connection_alone(start_sidecar: Any, serve: Any) -> None:
+    sidecar = await start_sidecar(await serve(Script([OK]).handle))
+    sidecar.app.meter.gauges["broken"] = (lambda: 1 / 0, "Cannot be read.")
+    async with await trio.open_tcp_stream("127.0.0.1", sidecar.app.config.admin_port) as stream:
+        await stream.send_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n")
+
+        assert b"" == await read_all(stream)
+    async with await sidecar.connect() as stream:
+        await stream.send_all(GET)
+
+        assert OK == await read_until(stream, b"ok")
+    assert (200, "live\n") == await sidecar.admin("/live")
+    assert 1 == sidecar.app.meter.counters.pop(("bugs_total", ()))
+
+
+async def test_a_bug_in_the_reports_ends_neither_the_traffic_nor_the_reports(
+    start_sidecar: Any, controller: Controller, serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    controller.service(SERVICE, await serve(Script([OK]).handle))
+    make, calls = Reporter.make, iter(range(1000))
+    monkeypatch.setattr(Reporter, "make", lambda reporter: make(reporter) if next(calls) else 1 / 0)
+    monkeypatch.setattr("proxy.app.AGAIN_S", 0.01)
+    sidecar = await start_sidecar(SERVICE, controller_url=controller.url, report_interval_s=0.05)
+    await wait_until(lambda: sidecar.counter("bugs_total") == 1)
+
+    await ask(sidecar)
+
+    await wait_until(lambda: sum(s.success for r in controller.reports for s in r.http) == 1)
+    sidecar.app.meter.counters.pop(("bugs_total", ()))
 
 
 async def test_admin_pages(start_sidecar: Any, serve: Any) -> None:
