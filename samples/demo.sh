@@ -55,7 +55,8 @@ run "kubectl -n vote get pods"
 step "4. What the mesh saw (one route of 'tally' always fails, on purpose)"
 printf 'Waiting for the first reports of the sidecars (every 10 s) ...\n'
 for _ in $(seq 60); do
-  tulle stat deploy/tally -n vote -t 30s --from deploy/web -o json 2>/dev/null | grep -qE '"rps": [0-9]' && break
+  { tulle stat deploy -n vote -t 30s -o json; tulle stat deploy/tally -n vote -t 30s --from deploy/web -o json; } 2>/dev/null |
+    grep -cE '"rps": [0-9]' | grep -q '^[4-9]' && break
   sleep 0.5
 done
 run "tulle stat deploy -n vote -t 30s"

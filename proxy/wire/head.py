@@ -36,8 +36,9 @@ _CHUNKING: Final = re.compile(rb"(?<=\r\n)(?:transfer-encoding|trailer):[^\r]*\r
 
 _ERROR: Final = re.compile(rb"(?<=\r\n)x-tulle-error:[^\r]*\r\n", re.IGNORECASE).sub
 
-_PROBE: Final = b"\r\nUser-Agent: kube-probe/"
-"""As every kubelet spells it (kubernetes/pkg/probe/http); no client gains by claiming it: it only leaves statistics."""
+_PROBE_AGENT: Final = b"kube-probe/"
+_PROBE: Final = re.compile(rb"\r\nuser-agent:[ \t]*kube-probe/", re.IGNORECASE).search
+"""What a kubelet calls itself (kubernetes/pkg/probe/http); who else does gains nothing but to leave the statistics."""
 
 _PLAIN_OPTIONS: Final = (b"keep-alive", b"close", b"Keep-Alive")
 
@@ -144,7 +145,7 @@ def _options(value: bytes, before: list[bytes] | None) -> list[bytes]:
 
 def is_probe(raw: bytes) -> bool:
     """Tell a kubelet's probe from other requests."""
-    return _PROBE in raw
+    return _PROBE_AGENT in raw and _PROBE(raw) is not None  # fast: the first half answers nearly every request
 
 
 def without_error(raw: bytes) -> bytes:
