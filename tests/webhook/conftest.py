@@ -3,15 +3,10 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import hypothesis
 import pytest
 
 from bench.stub_api import StubApi, write_kubeconfig
 from webhook.kube import Kube, connect
-
-# A busy machine makes one example slow, never wrong.
-hypothesis.settings.register_profile("unhurried", deadline=None)
-hypothesis.settings.load_profile("unhurried")
 
 
 @pytest.fixture
