@@ -12,6 +12,8 @@ from typing import Final, Literal
 
 import msgspec
 
+from contract.policy import ServicePolicy
+
 DISCOVERY_PATH: Final = "/proxy/v1/discovery"
 
 HEARTBEAT_S: Final = 5.0
@@ -38,6 +40,10 @@ class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True):
     zone: str = ""
     node: str = ""
     meshed: bool = False
+    weight: int = 1
+    """Share of the requests, against the other endpoints' (pod annotation `config.tulle.mesh/weight`)."""
+    preferred: bool = False
+    """Whether its slice hints that clients of the asking pod's zone use it."""
     identity: str = ""
     """Reserved: the identity to verify; empty means plaintext."""
 
@@ -59,6 +65,8 @@ class Destination(msgspec.Struct, frozen=True, omit_defaults=True):
     port: int = 0
     protocol: Protocol = "detect"
     endpoints: tuple[Endpoint, ...] = ()
+    policy: ServicePolicy | None = None
+    """Of the service; for a kind `pod` of the service whose port that is, if exactly one has a policy."""
 
 
 class Subscribe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
