@@ -1,8 +1,8 @@
 """What a client speaks, told from its first bytes. Pure.
 
 HTTP/1 is a method token, a space, and a first line that ends with its version: `SET key 1` of another protocol has
-the first two and not the third. A TLS ClientHello and an HTTP/2 preface are named so that metrics tell them from
-the rest; all three are relayed unparsed.
+the first two and not the third. A TLS client is told once its ClientHello is whole (wire.hello), because its name is
+wanted with it; until then nobody could have answered it.
 
 Sources: RFC 9112 section 3 (request line), RFC 9110 section 5.6.2 (token), RFC 9113 section 3.4 (preface), RFC 8446
 section 5.1 (record header).
@@ -10,6 +10,8 @@ section 5.1 (record header).
 
 import re
 from typing import Final, Literal
+
+from proxy.wire import hello
 
 Verdict = Literal["http/1", "http/2", "tls", "opaque", "more"]
 
@@ -46,7 +48,9 @@ def protocol(data: bytes) -> Verdict:
 
 
 def leaning(data: bytes) -> Verdict:
-    """Judge bytes that told nothing in time: HTTP/1 if they can begin a well-known request, else opaque."""
+    """Judge bytes that told nothing in time: the beginning of a well-known request, or of a TLS hello, else opaque."""
+    if data[:1] == b"\x16":
+        return "tls" if _tls(data) == "more" else "opaque"
     text = data.lstrip(b"\r\n")
     if any(text.startswith(known[: len(text)]) for known in _WELL_KNOWN):
         return "http/1"
@@ -54,9 +58,9 @@ def leaning(data: bytes) -> Verdict:
 
 
 def _tls(data: bytes) -> Verdict:
-    if len(data) < 3:
-        return "more"
-    return "tls" if data[1] == 3 and data[2] <= 4 else "opaque"
+    if data[1:2] not in (b"", b"\x03") or data[2:3] > b"\x04":
+        return "opaque"
+    return "more" if hello.parse(data) is None else "tls"
 
 
 def _first_line(text: bytes) -> Verdict:

@@ -21,8 +21,10 @@ from proxy.wire.detect import PREFACE, leaning, protocol
         (b"P", "more"),
         (b"PRI * HT", "more"),
         (PREFACE + b"x", "http/2"),
-        (b"\x16\x03\x01", "tls"),
+        (b"\x16\x03\x01", "more"),
         (b"\x16\x03", "more"),
+        (b"\x16\x03\x01\x00\x05\x01\x00\x00", "more"),
+        (b"\x16\x03\x01\x00\x05\x02\x00\x00", "tls"),
         (b"\x16\x00\x00", "opaque"),
         (b"*1\r\n$4\r\nPING\r\n", "opaque"),
         (b"PING\r\n", "opaque"),
@@ -45,7 +47,16 @@ def test_opaque_is_final_and_more_bytes_never_take_a_verdict_back(data: bytes) -
 
 
 @pytest.mark.parametrize(
-    ("data", "verdict"), [(b"G", "http/1"), (b"GET /x", "http/1"), (b"HELO", "opaque"), (b"USE tube", "opaque")]
+    ("data", "verdict"),
+    [
+        (b"G", "http/1"),
+        (b"GET /x", "http/1"),
+        (b"HELO", "opaque"),
+        (b"USE tube", "opaque"),
+        (b"\x16\x03\x01\x02", "tls"),
+        (b"\x16", "tls"),
+        (b"\x16\x04", "opaque"),
+    ],
 )
 def test_a_silent_beginning_is_judged_by_its_leaning(data: bytes, verdict: str) -> None:
     assert verdict == leaning(data)
