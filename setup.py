@@ -11,7 +11,9 @@ from pathlib import Path
 from setuptools import setup
 
 HOT = (
+    "proxy/attempt.py",
     "proxy/channel.py",
+    "proxy/connector.py",
     "proxy/conversation.py",
     "proxy/errors.py",
     "proxy/exchange.py",

@@ -8,7 +8,7 @@ The way of a request, ten stops; each stands as a `# stop N` comment beside its 
  4. exchange.Exchange.on_request: the conductor; the next six stops are its calls
  5. policy.route.match: the destination as discovery knows it to a Route
  6. policy.balance.pick: the less loaded of two random endpoints
- 7. exchange.Exchange.take: an idle connection of the endpoint's pool, or a dial
+ 7. attempt.Attempt.take: an idle connection of the endpoint's pool, or a dial
  8. exchange.Exchange.on_body: bytes both ways, held back by watermarks
  9. policy.classify.response: success or failure
 10. exchange.Exchange.finish: record load, meter; give the connection back

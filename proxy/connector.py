@@ -5,7 +5,6 @@ left out for a while (policy.balance.bar), so the next pick takes another if the
 """
 
 import socket
-from collections.abc import Sequence
 from typing import Final, Protocol
 
 from proxy.channel import SocketChannel
@@ -21,6 +20,10 @@ MAX_DIALS_COUNT: Final = 3
 class ConnectorUser(Protocol):
     """Who needs a connection."""
 
+    def pick(self) -> Endpoint:
+        """Choose another endpoint, after the one that was dialled has failed and was barred."""
+        ...
+
     def on_channel(self, endpoint: Endpoint, channel: SocketChannel) -> None: ...
     def on_no_channel(self, endpoint: Endpoint, reason: str) -> None: ...
 
@@ -28,13 +31,12 @@ class ConnectorUser(Protocol):
 class Connector:
     """One search, over when one of the two callbacks was called or `cancel`."""
 
-    __slots__ = ("_dial", "_dials_left_count", "_endpoint", "_endpoints", "_parts", "_user")
+    __slots__ = ("_dial", "_dials_left_count", "_endpoint", "_parts", "_user")
 
-    def __init__(self, parts: Parts, user: ConnectorUser, endpoints: Sequence[Endpoint]) -> None:
+    def __init__(self, parts: Parts, user: ConnectorUser, endpoints_count: int) -> None:
         self._parts = parts
         self._user = user
-        self._endpoints = endpoints
-        self._dials_left_count = min(MAX_DIALS_COUNT, len(endpoints))
+        self._dials_left_count = min(MAX_DIALS_COUNT, endpoints_count)
         self._dial: Dial | None = None
 
     def dial(self, endpoint: Endpoint) -> None:
@@ -58,10 +60,9 @@ class Connector:
         self._dial = None
         failed = self._endpoint
         parts = self._parts
-        now_s = parts.pump.now_s
-        balance.bar(failed, now_s)
+        balance.bar(failed, parts.pump.now_s)
         if self._dials_left_count > 0:
-            endpoint = balance.pick(self._endpoints, parts.random, now_s)
+            endpoint = self._user.pick()
             if endpoint is not failed:
                 parts.meter.count("outbound_repick_total", (("reason", reason),))
                 failed.in_flight -= 1

@@ -1,15 +1,20 @@
 """A client's HTTP/1 connection: its requests in order, one exchange at a time. Turn."""
 
+from http import HTTPStatus
+from math import ceil
 from typing import TYPE_CHECKING, Final
 
 from contract.headers import ERROR
 from proxy.channel import PAUSED_BY_TURN, SocketChannel
-from proxy.errors import REASONS, WireFault
-from proxy.exchange import Exchange
-from proxy.model import Direction, RequestHead
-from proxy.parts import Limited, Parts
-from proxy.seams import Timer
+from proxy.errors import REASONS, WireFault, explain
+from proxy.exchange import CANCEL, Exchange
+from proxy.model import CHUNKED, UNTIL_CLOSE, Direction, Headers, RequestHead, ResponseHead
+from proxy.parts import Parts
+from proxy.seams import Leg, Timer
+from proxy.server import Server
 from proxy.targets import Target
+from proxy.tunnel import Tunnel
+from proxy.wire.head import without_chunking
 from proxy.wire.http1 import RequestReader
 
 if TYPE_CHECKING:
@@ -19,25 +24,19 @@ LINGER_S: Final = 1.0
 """After a last answer to a client that may still be sending: how long its bytes are read and dropped, because closing
 with unread bytes would reset the connection and destroy the answer on its way (RFC 9112 section 9.6)."""
 
-_PHRASES: Final = {
-    400: "Bad Request",
-    408: "Request Timeout",
-    431: "Request Header Fields Too Large",
-    500: "Internal Server Error",
-    502: "Bad Gateway",
-    503: "Service Unavailable",
-    504: "Gateway Timeout",
-    508: "Loop Detected",
-}
+_END_CLOSE: Final = b"Connection: close\r\n\r\n"
+_END_KEEP_10: Final = b"Connection: keep-alive\r\n\r\n"
+_END: Final = b"\r\n"
 
 
 class Conversation:
-    """Sink of the client's request reader; owns the client's channel until it becomes a tunnel."""
+    """Sink of the client's request reader, caller of its exchanges; owns the channel until a tunnel takes it."""
 
     __slots__ = (
         "_exchange",
         "_head_since_s",
         "_is_lingering",
+        "_keep_alive",
         "_linger",
         "_reader",
         "channel",
@@ -59,6 +58,8 @@ class Conversation:
         self._exchange: Exchange | None = None
         self._head_since_s = 0.0
         self._is_lingering = False
+        self._keep_alive = False
+        """Whether the connection lives on after the answer that has begun."""
         self._linger: Timer | None = None
         self._reader = RequestReader(self, self.parts.config.max_head_bytes)
         channel.on_data = self.on_data
@@ -126,48 +127,103 @@ class Conversation:
         """Whether the next answer is the last on this connection."""
         return self.has_ended or self.parts.is_draining
 
-    def on_exchange_done(self, keep_alive: bool) -> None:
+    @property
+    def peer_ip(self) -> str:
+        return self.session.peer_ip
+
+    @property
+    def active_s(self) -> float:
+        return self.channel.active_s
+
+    def couple(self, leg: Leg) -> None:
+        if isinstance(leg, Server):
+            self.channel.feed_from(leg.channel)
+            leg.channel.feed_from(self.channel)
+
+    def uncouple(self) -> None:
+        self.channel.feed_from(None)
+
+    def hold(self) -> None:
+        self.channel.pause(PAUSED_BY_TURN)
+
+    def release(self) -> None:
+        self.channel.resume(PAUSED_BY_TURN)
+
+    def pass_informational(self, head: ResponseHead) -> None:
+        exchange = self._exchange
+        if exchange is not None and exchange.head.minor == 1:
+            self.channel.write(head.raw + _END)
+
+    def begin_response(self, head: ResponseHead, leg: Leg) -> None:
+        """Write the head; what it says of the connection concerns this one alone."""
+        exchange = self._exchange
+        if exchange is None:
+            return
+        request = exchange.head
+        raw = head.raw
+        keep_alive = (
+            request.keep_alive and head.framing != UNTIL_CLOSE and exchange.is_request_done and not self.is_ending
+        )
+        if request.minor == 0 and head.framing == CHUNKED and isinstance(leg, Server):
+            leg.reader.decode_chunks()  # a client of HTTP/1.0 knows no chunks: its body ends with the connection
+            raw = without_chunking(raw)
+            keep_alive = False
+        self._keep_alive = keep_alive
+        if keep_alive:
+            self.channel.write(raw + (_END if request.minor == 1 else _END_KEEP_10))
+        else:
+            self.channel.write(raw + _END_CLOSE)
+
+    def write_body(self, data: bytes) -> None:
+        self.channel.write(data)
+
+    def end_response(self, trailers: Headers) -> None:
         """Go on to the next request, or end the connection."""
         self._exchange = None
-        if not keep_alive:
+        if not self._keep_alive:
             self._finish()
         elif self._reader.is_done:
             self._proceed()
 
-    def become(self, tunnel: Limited) -> None:
-        """Leave HTTP: another owner takes the channel."""
+    def switch(self, head: ResponseHead, leg: Leg) -> None:
+        """Leave HTTP: a tunnel takes both channels."""
+        if not isinstance(leg, Server):
+            raise AssertionError("HTTP/1 switches on connections of its own")
         self._exchange = None
+        self.channel.write(head.raw + _END)
+        leg.reader.stop()
+        leg.channel.feed_from(None)
+        early = self._reader.rest
+        tunnel = Tunnel(self.session, self.channel, leg.endpoint)
         self._reader.stop()
         self.session.become(tunnel)
+        tunnel.join(leg.channel, early, leg.reader.rest)
 
-    @property
-    def early_bytes(self) -> bytes:
-        """What the client has sent after its last request."""
-        return self._reader.rest
-
-    def answer(self, reason: str, detail: str, keep_alive: bool, is_head: bool = False) -> int:
-        """Answer in the sidecar's own name; return the status."""
-        status = REASONS[reason].status or 502
-        config = self.parts.config
-        body = (
-            f"{self.direction} sidecar of pod {config.pod_name or '(unnamed)'}: {reason}: {REASONS[reason].meaning}"
-            f" [{detail}]\n"
-        ).encode()
-        ending = b"\r\n" if keep_alive else b"Connection: close\r\n\r\n"
-        head = (
-            b"HTTP/1.1 %d %s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\n"
-            % (status, _PHRASES[status].encode(), len(body))
-            + ERROR.encode()
-            + b": "
-            + reason.encode()
-            + b"\r\n"
-            + ending
+    def answer(self, reason: str, detail: str, status: int = 0, retry_after_s: float = 0.0) -> int:
+        """Answer in the sidecar's own name."""
+        exchange = self._exchange
+        keep_alive = (
+            exchange is not None and exchange.is_request_done and exchange.head.keep_alive and not self.is_ending
         )
-        self.channel.write(head if is_head else head + body)
+        self._keep_alive = keep_alive
+        status = status or REASONS[reason].status or 502
+        body = explain(self.direction, self.parts.config.pod_name, reason, detail)
+        head = b"HTTP/1.1 %d %s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\n%s: %s\r\n" % (
+            status,
+            _phrase(status),
+            len(body),
+            ERROR.encode(),
+            reason.encode(),
+        )
+        if retry_after_s:
+            head += b"Retry-After: %d\r\n" % ceil(retry_after_s)
+        is_head = exchange is not None and exchange.head.method == b"HEAD"
+        self.channel.write(head + (_END if keep_alive else _END_CLOSE) + (b"" if is_head else body))
         self.parts.notice(self.direction, reason, detail)
+        self.end_response(())
         return status
 
-    def cut(self) -> None:
+    def cut(self, code: int) -> None:
         """Break the connection off, so that the client cannot take a part for the whole."""
         self._exchange = None
         self.channel.abort()
@@ -199,14 +255,13 @@ class Conversation:
     def _on_fault(self, fault: WireFault) -> None:
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
-            has_response = exchange.has_response
+            has_response = exchange.status != 0
             exchange.abort()
             if has_response:
-                self.cut()
+                self.cut(CANCEL)
                 return
         self.parts.meter.count("http1_faults_total", (("direction", self.direction), ("reason", fault.reason)))
-        self.answer(fault.reason, fault.detail, keep_alive=False)
-        self._finish()
+        self.answer(fault.reason, fault.detail)
 
     def _finish(self) -> None:
         """Close after what was written has left, reading and dropping what still comes."""
@@ -251,25 +306,20 @@ class Conversation:
         if exchange is None:
             self._close()
             return
-        has_response = exchange.has_response
+        has_response = exchange.status != 0
         exchange.abort()
         if has_response:
             self.parts.notice(self.direction, reason, f"in the middle of a response, for {self.target}")
-            self.cut()
+            self.cut(CANCEL)
         else:
-            self.answer(reason, f"for {self.target}", keep_alive=False)
-            self._finish()
+            self.answer(reason, f"for {self.target}")
 
     def check(self, now_s: float) -> None:
         """End what has lasted too long (called by the sweep, a few times a second)."""
         config = self.parts.config
         exchange = self._exchange
         if exchange is not None:
-            waited_s = 0.0 if exchange.has_response else now_s - exchange.started_s
-            if 0 < config.request_timeout_s < waited_s:
-                exchange.expire("request-timeout")
-            elif now_s - max(self.channel.active_s, exchange.server_active_s) > config.stream_idle_timeout_s:
-                exchange.expire("idle-timeout")
+            exchange.check(now_s)
         elif self._is_lingering:
             if now_s - self.channel.active_s > config.stream_idle_timeout_s:
                 self._close()
@@ -282,6 +332,13 @@ class Conversation:
             limit_s = config.drain_idle_s if self.parts.is_draining else config.client_idle_timeout_s
             if now_s - self.channel.active_s > limit_s:
                 self._close()
+
+
+def _phrase(status: int) -> bytes:
+    try:
+        return HTTPStatus(status).phrase.encode()
+    except ValueError:
+        return b"Unassigned"
 
 
 def _drop(_data: bytes) -> None:

@@ -55,6 +55,12 @@ REPICK_REASONS: Final = frozenset({"connect-refused", "connect-unreachable", "co
 """Failures after which another endpoint may be tried for any method: no byte has reached a server."""
 
 
+def explain(direction: str, pod_name: str, reason: str, detail: str) -> bytes:
+    """Write the body of an answer that the sidecar itself makes: which part of the mesh, what, and why."""
+    who = f"{direction} sidecar of pod {pod_name or '(unnamed)'}"
+    return f"{who}: {reason}: {REASONS[reason].meaning} [{detail}]\n".encode()
+
+
 class TulleError(Exception):
     """Root of all expected failures; anything else is a bug."""
 

@@ -48,10 +48,17 @@ UNTIL_CLOSE: Final = 3
 """With the connection."""
 
 
+Header = tuple[bytes, bytes]
+"""(name, value) of HTTP/2, names in lower case; pseudo-headers first."""
+
+Headers = tuple[Header, ...]
+
+
 class RequestHead(msgspec.Struct, gc=False):
-    """A request's head, checked. `raw` is what goes to the server: hop-by-hop headers removed, all else as it came."""
+    """A request's head, checked: in the form of its protocol, which is the form that goes to the server."""
 
     raw: bytes
+    """HTTP/1: the head without its hop-by-hop headers, all else as it came; else empty."""
     method: bytes
     target: bytes
     minor: int
@@ -62,12 +69,25 @@ class RequestHead(msgspec.Struct, gc=False):
     """Whether the client lets its connection live on after this exchange."""
     upgrade: bytes
     """The Upgrade header when the client asks to leave HTTP/1 (never h2c), else empty."""
+    fields: Headers = ()
+    """HTTP/2: all headers as they came; else empty."""
+    is_grpc: bool = False
+    """HTTP/2 with a content-type of gRPC."""
+
+    @property
+    def is_http2(self) -> bool:
+        return bool(self.fields)
+
+    def value(self, name: bytes) -> bytes:
+        """Find a header by its lower-case name; the first one's value, or nothing."""
+        return _field(self.fields, name) if self.fields else _line(self.raw, name)
 
 
 class ResponseHead(msgspec.Struct, gc=False):
-    """A response's head, checked. `raw` is what goes to the client, without the closing blank line."""
+    """A response's head, checked: in the form of its protocol, which is the form that goes to the client."""
 
     raw: bytes
+    """HTTP/1: the head without its hop-by-hop headers and without the closing blank line; else empty."""
     status: int
     minor: int
     framing: Framing
@@ -76,3 +96,27 @@ class ResponseHead(msgspec.Struct, gc=False):
     """Whether the server lets its connection live on after this exchange."""
     error: bytes
     """x-tulle-error of another sidecar, else empty."""
+    fields: Headers = ()
+    """HTTP/2: all headers as they came; else empty."""
+    grpc_status: int = -1
+    """Of a gRPC response that is nothing but a head; -1 when the head tells none."""
+
+    def value(self, name: bytes) -> bytes:
+        """Find a header by its lower-case name; the first one's value, or nothing."""
+        return _field(self.fields, name) if self.fields else _line(self.raw, name)
+
+
+def _field(fields: Headers, name: bytes) -> bytes:
+    for found, value in fields:
+        if found == name:
+            return value
+    return b""
+
+
+def _line(raw: bytes, name: bytes) -> bytes:
+    start = raw.lower().find(b"\r\n" + name + b":")
+    if start < 0:
+        return b""
+    start += len(name) + 3
+    end = raw.find(b"\r\n", start)
+    return raw[start : end if end >= 0 else len(raw)].strip(b" \t")

@@ -1,14 +1,19 @@
-"""The seams between the turn world and everything else. Pure: Protocols only.
+"""The seams between the parts of the sidecar. Pure: Protocols only.
 
-A Door does the waiting, a Clock tells the turn's time. Whoever knows only these is tested with a door and a clock in
-the test's hand.
+A Door does the waiting, a Clock tells the turn's time. An exchange stands between a Caller (the client's side) and Legs
+(the server's side), and knows no protocol: HTTP/1 and HTTP/2 each bring their own Caller and Leg. Whoever knows only
+these is tested with doubles in the test's hand.
 """
 
 import socket
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from proxy.model import Address
+from proxy.model import Address, Direction, Headers, RequestHead, ResponseHead
+
+if TYPE_CHECKING:
+    from proxy.parts import Parts
+    from proxy.targets import Target
 
 
 class Dialler(Protocol):
@@ -46,4 +51,102 @@ class Clock(Protocol):
 
     def defer(self, callback: Callable[[], None]) -> None:
         """Call back as soon as the current callback has returned."""
+        ...
+
+
+class LegUser(Protocol):
+    """Who hears a leg: one try of an exchange."""
+
+    def on_response(self, head: ResponseHead) -> None:
+        """A head has come: any number with a status below 200, then one final."""
+        ...
+
+    def on_body(self, data: bytes) -> None: ...
+
+    def on_end(self, trailers: Headers = ()) -> None:
+        """The response is whole."""
+        ...
+
+    def on_server_lost(self, reason: str, code: int = 0) -> None:
+        """The response will not come, or not whole: `word` of errors.REASONS or `word:detail`; `code` is HTTP/2's."""
+        ...
+
+
+class Leg(Protocol):
+    """One request on its way to a server: a pooled HTTP/1 connection, or a stream of a trunk."""
+
+    @property
+    def active_s(self) -> float:
+        """When a byte last moved."""
+        ...
+
+    @property
+    def is_unheard(self) -> bool:
+        """Whether the server cannot have begun on this request, although it was sent: a dying kept-alive connection."""
+        ...
+
+    def begin(self, user: LegUser, head: RequestHead, is_ended: bool) -> None:
+        """Send the head; `is_ended` when neither body nor trailers follow."""
+        ...
+
+    def write_body(self, data: bytes) -> None: ...
+
+    def end_request(self, trailers: Headers) -> None: ...
+
+    def finish(self, is_request_done: bool, now_s: float) -> None:
+        """The response is whole: let the connection serve others, if it can."""
+        ...
+
+    def cancel(self, code: int) -> None:
+        """Give up; HTTP/2 says so by a reset with this code."""
+        ...
+
+
+class Caller(Protocol):
+    """The client's side of one exchange."""
+
+    parts: "Parts"
+    target: "Target"
+    direction: Direction
+
+    @property
+    def peer_ip(self) -> str: ...
+
+    @property
+    def active_s(self) -> float:
+        """When a byte last moved."""
+        ...
+
+    def couple(self, leg: Leg) -> None:
+        """Let each side hold back the other from now on."""
+        ...
+
+    def uncouple(self) -> None: ...
+
+    def hold(self) -> None:
+        """Take no more of the request's body for now."""
+        ...
+
+    def release(self) -> None: ...
+
+    def pass_informational(self, head: ResponseHead) -> None: ...
+
+    def begin_response(self, head: ResponseHead, leg: Leg) -> None: ...
+
+    def write_body(self, data: bytes) -> None: ...
+
+    def end_response(self, trailers: Headers) -> None:
+        """The response is whole; the exchange is over."""
+        ...
+
+    def switch(self, head: ResponseHead, leg: Leg) -> None:
+        """The server has agreed to leave HTTP/1: become a tunnel; the exchange is over."""
+        ...
+
+    def answer(self, reason: str, detail: str, status: int = 0, retry_after_s: float = 0.0) -> int:
+        """Answer in the sidecar's own name, which ends the exchange; return the status."""
+        ...
+
+    def cut(self, code: int) -> None:
+        """Break off, so that the client cannot take a part for the whole; the exchange is over."""
         ...

@@ -1,13 +1,14 @@
 """One connection to a server that speaks HTTP/1: used by one exchange at a time, idle in the pool between. Turn."""
 
 import socket
-from typing import Final, Protocol
+from typing import Final
 
 from proxy.channel import PAUSED_BY_PEER, SocketChannel
 from proxy.errors import WireFault
-from proxy.model import ResponseHead
+from proxy.model import Headers, RequestHead, ResponseHead
 from proxy.pool import Endpoint, Pool
-from proxy.wire.http1 import ResponseReader, ResponseSink
+from proxy.seams import LegUser
+from proxy.wire.http1 import ResponseReader
 
 TRUSTED_IDLE_S: Final = 0.05
 """A connection used less than this ago is not asked whether it still lives: no server's idle time is so short, and
@@ -25,14 +26,8 @@ class _Nobody:
 _NOBODY: Final = _Nobody()
 
 
-class ServerUser(ResponseSink, Protocol):
-    """An exchange, as its server connection sees it."""
-
-    def on_server_lost(self, reason: str) -> None: ...
-
-
 class Server:
-    """A channel and its response reader."""
+    """A channel and its response reader. Satisfies seams.Leg."""
 
     __slots__ = ("_user", "channel", "endpoint", "idle_since_s", "is_reused", "pool", "reader")
 
@@ -43,7 +38,7 @@ class Server:
         self.reader = ResponseReader(_NOBODY, max_head_bytes)
         self.is_reused = False
         self.idle_since_s = 0.0
-        self._user: ServerUser | None = None
+        self._user: LegUser | None = None
         channel.on_data = self.on_data
         channel.on_eof = self.on_eof
         channel.on_lost = self.on_lost
@@ -51,14 +46,38 @@ class Server:
     def __repr__(self) -> str:
         return f"<Server {self.endpoint.address} {'busy' if self._user else 'idle'} {self.channel!r}>"
 
-    def begin(self, user: ServerUser, method: bytes) -> None:
+    # the leg of an exchange
+
+    @property
+    def active_s(self) -> float:
+        return self.channel.active_s
+
+    @property
+    def is_unheard(self) -> bool:
+        return self.is_reused and self.reader.is_idle
+
+    def begin(self, user: LegUser, head: RequestHead, is_ended: bool) -> None:
         """Serve one exchange."""
         self._user = user
         self.reader.sink = user
-        self.reader.expect(method)
+        self.reader.expect(head.method)
+        self.channel.write(head.raw)
+
+    def write_body(self, data: bytes) -> None:
+        self.channel.write(data)
+
+    def end_request(self, trailers: Headers) -> None:
+        """The request's own framing has told it."""
+
+    def finish(self, is_request_done: bool, now_s: float) -> None:
+        """Leave the exchange: into the pool if the connection can be used again, else closed."""
+        self.end(is_request_done and self.reader.keep_alive, now_s)
+
+    def cancel(self, code: int) -> None:
+        self.close()
 
     def end(self, reusable: bool, now_s: float) -> None:
-        """Leave the exchange: into the pool if the connection can be used again, else closed."""
+        """Go into the pool, or close."""
         self._user = None
         self.reader.sink = _NOBODY
         self.channel.feed_from(None)
@@ -119,5 +138,6 @@ class Server:
         """Give up on the server; `reason` is a word of errors.REASONS, with `:detail` behind it if there is any."""
         user = self._user
         self._user = None
+        self.channel.abort()
         if user is not None:
             user.on_server_lost(reason)

@@ -5,12 +5,13 @@ is silent its server is dialled, and if that speaks first (SMTP, MySQL) the conn
 with no stall and no timeout. If the client then speaks HTTP after all, the new server connection goes into the pool.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from proxy.channel import PAUSED_BY_TURN, SocketChannel
 from proxy.connector import Connector
 from proxy.conversation import Conversation
+from proxy.model import plain_ip
 from proxy.parts import Limited, Parts
 from proxy.policy import balance, route
 from proxy.pool import Endpoint
@@ -31,6 +32,7 @@ class Session:
         "_channel",
         "_connector",
         "_endpoint",
+        "_endpoints",
         "_fault",
         "_first",
         "_is_opaque",
@@ -52,6 +54,7 @@ class Session:
         self._is_opaque = False
         """Decided: the bytes are not ours to read."""
         self._connector: Connector | None = None
+        self._endpoints: Sequence[Endpoint] = ()
         self._endpoint: Endpoint | None = None
         """Counted as in flight for this session."""
         self._server: SocketChannel | None = None
@@ -142,14 +145,17 @@ class Session:
     def _dial(self) -> None:
         self._timer = None
         target = self.target
-        endpoints = route.match(target.kind, target.known, target.direct)
+        self._endpoints = endpoints = route.match(target.kind, target.known, target.direct)
         if not endpoints:
             self._on_fault("no-endpoints")
             return
-        self._endpoint = endpoint = balance.pick(endpoints, self.parts.random, self.parts.pump.now_s)
+        self._endpoint = endpoint = self.pick()
         endpoint.in_flight += 1
-        self._connector = Connector(self.parts, self, endpoints)
+        self._connector = Connector(self.parts, self, len(endpoints))
         self._connector.dial(endpoint)
+
+    def pick(self) -> Endpoint:
+        return balance.pick(self._endpoints, self.parts.random, self.parts.pump.now_s)
 
     def on_channel(self, endpoint: Endpoint, channel: SocketChannel) -> None:
         self._connector = None
@@ -216,6 +222,14 @@ class Session:
         self.parts.notice(self.target.direction, self._fault, f"for {self.target}")
         self._channel.abort()
         self.on_done()
+
+    @property
+    def peer_ip(self) -> str:
+        """The client's address; empty when it has gone."""
+        try:
+            return plain_ip(self._channel.sock.getpeername()[0])
+        except OSError:
+            return ""
 
     # the list of sessions
 

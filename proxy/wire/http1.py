@@ -103,10 +103,12 @@ class _Payload:
 class ResponseReader(MessageReader[ResponseSink]):
     """Reads a server's responses; `expect` says to which method the next one answers."""
 
-    __slots__ = ("_method",)
+    __slots__ = ("_method", "keep_alive")
 
     def __init__(self, sink: ResponseSink, max_head_bytes: int) -> None:
         self._method = b"GET"
+        self.keep_alive = False
+        """Whether the server lets its connection live on after the response whose head was read last."""
         super().__init__(sink, max_head_bytes)
 
     def expect(self, method: bytes) -> None:
@@ -157,6 +159,7 @@ class ResponseReader(MessageReader[ResponseSink]):
             self._renew()  # llhttp cannot know that no body follows
         if head.framing != NO_BODY:
             self._complete = False
+        self.keep_alive = head.keep_alive
         self.sink.on_response(head)
         if self._state == HEAD:
             self._begin_body(head.framing, head.length_bytes)

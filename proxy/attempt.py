@@ -1,0 +1,136 @@
+"""One try of an exchange: an endpoint, then a leg to it. Turn.
+
+Reaching an endpoint may take several dials (see connector); the request is counted where it was sent to. An attempt
+hears its leg and tells the exchange, which knows whether this is the try that the client will see.
+"""
+
+from typing import TYPE_CHECKING
+
+from proxy.channel import SocketChannel
+from proxy.connector import Connector
+from proxy.model import Headers, ResponseHead
+from proxy.policy import balance, classify
+from proxy.pool import Endpoint
+from proxy.seams import Leg, Timer
+from proxy.server import Server
+
+if TYPE_CHECKING:
+    from proxy.exchange import Exchange
+
+
+class Attempt:
+    """Over when `finish` or `abandon` has run. Satisfies seams.LegUser and connector.ConnectorUser."""
+
+    __slots__ = (
+        "_connector",
+        "endpoint",
+        "exchange",
+        "is_sent",
+        "latency_s",
+        "leg",
+        "number",
+        "started_s",
+        "status",
+        "timer",
+    )
+
+    def __init__(self, exchange: "Exchange", endpoint: Endpoint, number: int) -> None:
+        self.exchange = exchange
+        self.endpoint = endpoint
+        self.number = number
+        """1 for the first try."""
+        self.started_s = exchange.parts.pump.now_s
+        self.leg: Leg | None = None
+        self.timer: Timer | None = None
+        self.is_sent = False
+        """Counted as a request of its endpoint."""
+        self.status = 0
+        self.latency_s = 0.0
+        self._connector: Connector | None = None
+
+    def take(self) -> None:  # stop 7
+        """Send the request on an idle connection of the endpoint, or on a new one."""
+        parts = self.exchange.parts
+        endpoint = self.endpoint
+        endpoint.in_flight += 1
+        server = parts.pool.take(endpoint, parts.pump.now_s)
+        if server is not None:
+            self._send(server)
+            return
+        self._connector = Connector(parts, self, len(self.exchange.endpoints))
+        self._connector.dial(endpoint)
+
+    def take_again(self) -> None:
+        """The connection had ended under the request, unheard: send it once more, to the same endpoint."""
+        self.leg = None
+        self.endpoint.in_flight -= 1
+        self.take()
+
+    def pick(self) -> Endpoint:
+        return self.exchange.pick()
+
+    def on_channel(self, endpoint: Endpoint, channel: SocketChannel) -> None:
+        self._connector = None
+        self.endpoint = endpoint
+        parts = self.exchange.parts
+        self._send(Server(channel, endpoint, parts.pool, parts.config.max_head_bytes))
+
+    def on_no_channel(self, endpoint: Endpoint, reason: str) -> None:
+        self._connector = None
+        self.endpoint = endpoint
+        self.exchange.on_unreached(self, reason)
+
+    def _send(self, leg: Leg) -> None:
+        self.leg = leg
+        if not self.is_sent:
+            self.is_sent = True
+            (self.exchange.probes or self.endpoint.http).requests += 1
+        self.exchange.send(self, leg)
+
+    # from the leg
+
+    def on_response(self, head: ResponseHead) -> None:
+        if head.status >= 200 or head.status == 101:
+            self.status = head.status
+            self.latency_s = self.exchange.parts.pump.now_s - self.started_s
+        self.exchange.on_response(self, head)
+
+    def on_body(self, data: bytes) -> None:
+        self.exchange.on_body(data)
+
+    def on_end(self, trailers: Headers = ()) -> None:
+        self.exchange.finish(self, trailers)
+
+    def on_server_lost(self, reason: str, code: int = 0) -> None:
+        self.exchange.on_server_lost(self, reason, code)
+
+    # the end
+
+    def record(self) -> None:
+        """Enter the response into the balancer's average and the endpoint's series."""
+        endpoint = self.endpoint
+        status = self.status
+        balance.observe(endpoint, self.latency_s, self.exchange.parts.pump.now_s)
+        series = self.exchange.probes or endpoint.http
+        series.status(status, classify.response(status)).record(self.latency_s * 1e3)
+
+    def finish(self, is_request_done: bool) -> None:
+        """The response is whole: give the connection back."""
+        self.endpoint.in_flight -= 1
+        leg, self.leg = self.leg, None
+        if leg is not None:
+            leg.finish(is_request_done, self.exchange.parts.pump.now_s)
+
+    def detach(self) -> None:
+        """Leave the leg to another owner, and the endpoint counted as in flight for that."""
+        self.leg = None
+
+    def abandon(self, code: int) -> None:
+        """Stop; what was sent is cancelled."""
+        if self._connector is not None:
+            self._connector.cancel()
+            self._connector = None
+        self.endpoint.in_flight -= 1
+        leg, self.leg = self.leg, None
+        if leg is not None:
+            leg.cancel(code)
