@@ -19,6 +19,7 @@ from cli.__main__ import app
 from controller.settings import PREFIX, Settings
 from proxy.config import SETTINGS
 from proxy.errors import REASONS
+from proxy.render import COUNTERS
 
 DOCS = Path(__file__).parent
 _TABLE = re.compile(r"(<!-- table: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -52,6 +53,19 @@ def reasons() -> str:
     return _rows(("reason", "status", "meaning"), rows)
 
 
+def counters() -> str:
+    """Counters of rare events in the sidecar."""
+    rows = [
+        (
+            f"`{name}`",
+            ", ".join(f"`{label}`" for label in labels.split(", ") if label),
+            f"{meaning[0].lower()}{meaning[1:]}",
+        )
+        for name, (labels, meaning) in COUNTERS.items()
+    ]
+    return _rows(("counter", "labels", "meaning"), rows)
+
+
 def commands() -> str:
     """Every command of `tulle` with its options."""
 
@@ -75,6 +89,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "sidecar-settings": sidecar_settings,
     "controller-settings": controller_settings,
     "reasons": reasons,
+    "sidecar-counters": counters,
     "commands": commands,
 }
 

@@ -17,6 +17,11 @@ Labels = tuple[tuple[str, str], ...]
 PROBE_LABELS: Final[Labels] = (("route_kind", "default"), ("route_name", "probe"))
 """Mark the series of the kubelet's probes: they are nobody's traffic, so no report tells of them (Linkerd's labels)."""
 
+GRPC_STATUSES: Final = frozenset(map(str, range(17)))
+"""All that gRPC has (OK to UNAUTHENTICATED): a server that makes up others makes no series of its own."""
+
+GRPC_UNKNOWN: Final = "2"
+
 _BUCKETS: Final = list(LATENCY_BUCKETS_MS)
 _BUCKETS_COUNT: Final = len(_BUCKETS) + 1
 
@@ -24,10 +29,13 @@ _BUCKETS_COUNT: Final = len(_BUCKETS) + 1
 class StatusSeries:
     """Responses of one status: their number and their latency to the first byte."""
 
-    __slots__ = ("buckets", "count", "success", "sum_ms")
+    __slots__ = ("buckets", "count", "grpc", "status", "success", "sum_ms")
 
-    def __init__(self, success: bool) -> None:
+    def __init__(self, status: int, success: bool, grpc: str) -> None:
+        self.status = status
         self.success = success
+        self.grpc = grpc
+        """The `grpc-status` of a gRPC response ("0" to "16"); "" when it is none."""
         self.count = 0
         self.sum_ms = 0.0
         self.buckets = [0] * _BUCKETS_COUNT
@@ -50,7 +58,7 @@ class HttpSeries:
         """contract.report.Peer, for reports."""
         self.holders = 0
         self.requests = 0
-        self.by_status: dict[int, StatusSeries] = {}
+        self.by_status: dict[tuple[int, str], StatusSeries] = {}
 
     @property
     def touched(self) -> int:
@@ -60,11 +68,13 @@ class HttpSeries:
     def is_live(self) -> bool:
         return False
 
-    def status(self, status: int, success: bool) -> StatusSeries:
-        """Find the series of a status, or make it."""
-        found = self.by_status.get(status)
+    def status(self, status: int, success: bool, grpc: str = "") -> StatusSeries:
+        """Find the series of a status, or make it. A `grpc` that gRPC does not know counts as "2" (UNKNOWN)."""
+        found = self.by_status.get((status, grpc))
         if found is None:
-            found = self.by_status[status] = StatusSeries(success)
+            if grpc and grpc not in GRPC_STATUSES:
+                return self.status(status, success, GRPC_UNKNOWN)
+            found = self.by_status[status, grpc] = StatusSeries(status, success, grpc)
         return found
 
 
@@ -134,10 +144,10 @@ class Meter:
     def give(self, series: HttpSeries | TcpSeries) -> None:
         series.holders -= 1
 
-    def count(self, name: str, labels: Labels = ()) -> None:
-        """Count a rare event; labels must come from a closed set of words."""
+    def count(self, name: str, labels: Labels = (), number: int = 1) -> None:
+        """Count rare events; labels must come from a closed set of words."""
         key = (name, labels)
-        self.counters[key] = self.counters.get(key, 0) + 1
+        self.counters[key] = self.counters.get(key, 0) + number
 
     def expire(self, now_s: float, idle_s: float) -> None:
         """Forget series that nobody holds and that have not changed for `idle_s`."""

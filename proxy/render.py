@@ -9,7 +9,7 @@ from typing import Final
 
 from contract import metrics
 from contract.metrics import LATENCY_BUCKETS_MS
-from proxy.meter import HttpSeries, Labels, Meter, TcpSeries
+from proxy.meter import HttpSeries, Labels, Meter, StatusSeries, TcpSeries
 
 _HELP: Final = {
     metrics.REQUEST_TOTAL: "Requests sent on.",
@@ -20,17 +20,48 @@ _HELP: Final = {
     metrics.TCP_OPEN_CONNECTIONS: "Connections open now.",
     metrics.TCP_READ_BYTES_TOTAL: "Bytes read from the peer.",
     metrics.TCP_WRITE_BYTES_TOTAL: "Bytes written to the peer.",
-    "outbound_http_errors_total": "Outbound failures that the sidecar made, by reason.",
-    "inbound_http_errors_total": "Inbound failures that the sidecar made, by reason.",
-    "http1_faults_total": "Requests refused because they break HTTP/1, by reason.",
-    "tcp_protocol_connections_total": "Client connections by detected protocol.",
-    "detect_timeouts_total": "Client connections whose first bytes told no protocol in time.",
-    "outbound_repick_total": "Requests sent to another endpoint because the first could not be connected to.",
-    "outbound_retry_total": "Requests sent again because a kept-alive connection ended under them.",
-    "accept_pauses_total": "Rests of a listener, by what was exhausted.",
-    "bugs_total": "Unexpected exceptions.",
-    "metrics_overflow_total": "Series that did not fit and were counted in the overflow series.",
 }
+
+COUNTERS: Final = {
+    "outbound_http_errors_total": ("error", "Outbound failures that the sidecar made."),
+    "inbound_http_errors_total": ("error", "Inbound failures that the sidecar made."),
+    "http1_faults_total": ("direction, reason", "Requests refused because they break HTTP/1."),
+    "http2_faults_total": ("direction, reason", "Connections and streams ended because they break HTTP/2."),
+    "tcp_protocol_connections_total": ("direction, protocol", "Client connections by detected protocol."),
+    "detect_timeouts_total": ("direction", "Client connections whose first bytes told no protocol in time."),
+    "timeouts_total": ("direction, kind", "Exchanges that a time limit ended."),
+    "outbound_repick_total": (
+        "reason",
+        "Requests sent to another endpoint because the first could not be connected to.",
+    ),
+    "outbound_retry_total": ("reason", "Requests sent again because a kept-alive connection ended under them."),
+    "outbound_retry_requests_total": ("", "Tries after the first, made by a retry policy."),
+    "outbound_retry_successes_total": ("", "Requests that succeeded by a try after the first."),
+    "outbound_retry_skipped_total": (
+        "reason",
+        "Failed tries that were not followed by another: limit, budget, method or body.",
+    ),
+    "outbound_hedge_requests_total": ("", "Second requests sent beside a slow first one."),
+    "outbound_hedge_wins_total": ("", "Hedged requests whose second request was answered first."),
+    "outbound_ejections_total": ("reason", "Endpoints left out of balancing because they failed."),
+    "outbound_shed_total": ("reason", "Requests refused because a limit of a circuit breaker was reached."),
+    "outbound_mirror_requests_total": ("", "Copies of requests sent to a mirror."),
+    "outbound_mirror_differences_total": (
+        "part",
+        "Answers of a mirror that differ from the original in status, headers or body.",
+    ),
+    "outbound_mirror_dropped_total": ("reason", "Copies of requests that were not sent, or not followed to the end."),
+    "outbound_faults_total": ("kind", "Faults injected by policy: delay, abort or reset."),
+    "inbound_http_local_ratelimit_total": ("", "Requests refused by a rate limit of this pod."),
+    "accept_pauses_total": ("reason", "Rests of a listener, by what was exhausted."),
+    "worker_exits_total": ("cause", "Worker processes that ended and were replaced, by exit code or signal."),
+    "bugs_total": ("", "Unexpected exceptions."),
+    "metrics_overflow_total": ("", "Series that did not fit and were counted in the overflow series."),
+}
+"""Counters of rare events: their labels, and what they count. docs/metrics.md repeats it."""
+
+EJECTED_GAUGE: Final = ("outbound_endpoints_ejected", "Endpoints left out of balancing now because they failed.")
+"""Name and meaning of the gauge that goes with `outbound_ejections_total`."""
 
 SLICE_SERIES_COUNT: Final = 50
 """Series in one slice of text (about 100 kB): the renderer rests between slices so that traffic does not wait."""
@@ -77,24 +108,31 @@ def _slices(series: list[HttpSeries]) -> Iterator[list[HttpSeries]]:
 
 
 def _head(name: str, kind: str) -> str:
-    return f"# HELP {name} {_HELP.get(name, name)}\n# TYPE {name} {kind}\n"
+    meaning = _HELP.get(name) or COUNTERS.get(name, ("", name))[1]
+    return f"# HELP {name} {meaning}\n# TYPE {name} {kind}\n"
 
 
 def _responses(series: HttpSeries) -> str:
     return "".join(
-        f"{metrics.RESPONSE_TOTAL}{labels(series.labels, *_status(status, found.success))} {found.count}\n"
-        for status, found in series.by_status.items()
+        f"{metrics.RESPONSE_TOTAL}{labels(series.labels, *_status(found), _classification(found))} {found.count}\n"
+        for found in series.by_status.values()
     )
 
 
-def _status(status: int, success: bool) -> tuple[tuple[str, str], ...]:
-    return (("status_code", str(status)), ("classification", "success" if success else "failure"))
+def _status(found: StatusSeries) -> Labels:
+    """Name what was answered; `grpc_status` is there for gRPC alone."""
+    code = ("status_code", str(found.status))
+    return (code, ("grpc_status", found.grpc)) if found.grpc else (code,)
+
+
+def _classification(found: StatusSeries) -> tuple[str, str]:
+    return ("classification", "success" if found.success else "failure")
 
 
 def _latency(series: HttpSeries) -> str:
     lines = []
-    for status, found in series.by_status.items():
-        own = labels(series.labels, ("status_code", str(status)))[:-1]
+    for found in series.by_status.values():
+        own = labels(series.labels, *_status(found))[:-1]
         cumulative = 0
         for bound, count in zip(LATENCY_BUCKETS_MS, found.buckets, strict=False):
             cumulative += count

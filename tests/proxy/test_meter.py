@@ -4,7 +4,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from contract.report import Peer
 from proxy import render
-from proxy.meter import Meter
+from proxy.meter import HttpSeries, Meter
+from proxy.policy import classify
+from proxy.report import http_totals
 
 
 def labels(address: str, *more: tuple[str, str]) -> tuple[tuple[str, str], ...]:
@@ -57,3 +59,33 @@ def test_prometheus_reads_what_is_rendered_with_any_label_value() -> None:
     assert (buckets["1"], buckets["2"], buckets["50000"], buckets["+Inf"]) == (2, 3, 3, 4)
     assert families["tcp_close"].samples[0].labels["errno"] == "ECONNRESET"
     assert families["http1_faults"].samples[0].value == 1
+
+
+def test_grpc_responses_are_told_apart_by_their_status_and_judged_by_it() -> None:
+    meter = Meter(100)
+    series = meter.take_http(labels("a"), Peer())
+    for code in ("0", "0", "5", "14", "77", "nonsense"):
+        series.status(200, classify.grpc(200, code), code).record(3.0)
+    series.status(200, classify.response(200)).record(3.0)
+    families = {f.name: f for f in text_string_to_metric_families("".join(render.render(meter)))}
+    found = {
+        (s.labels.get("grpc_status", ""), s.labels["classification"]): s.value for s in families["response"].samples
+    }
+
+    assert found == {
+        ("0", "success"): 2,
+        ("5", "success"): 1,
+        ("14", "failure"): 1,
+        ("2", "failure"): 2,
+        ("", "success"): 1,
+    }
+    assert http_totals(series)[:2] == (4, 3)
+
+
+def test_a_server_that_makes_up_grpc_statuses_makes_no_series_of_its_own() -> None:
+    series = HttpSeries((), Peer())
+    for code in range(1000):
+        series.status(200, False, str(code)).record(1.0)
+
+    assert len(series.by_status) == 17
+    assert sum(found.count for found in series.by_status.values()) == 1000
