@@ -1,0 +1,92 @@
+"""HTTP/2 heads: from headers that libnghttp2 has found well-formed to a checked value. Pure.
+
+libnghttp2 refuses what RFC 9113 section 8 forbids: unknown, repeated, missing or late pseudo-headers, headers of one
+connection only (`connection`, `te` other than `trailers`), names and values with forbidden characters, a content-length
+that is no number, repeated or not kept. Here the meaning is read, and what a proxy must refuse itself. All headers go
+on as they came.
+
+Sources: RFC 9113 sections 8.1 to 8.3, 8.5; RFC 8441; RFC 9110 section 4.2.4 (user information); gRPC over HTTP/2.
+"""
+
+from typing import Final
+
+from proxy.errors import WireFault
+from proxy.model import NO_BODY, UNTIL_CLOSE, Headers, RequestHead, ResponseHead
+
+_HEADER_BYTES: Final = 32
+"""What each header counts for beside its bytes (RFC 9113 section 6.5.2)."""
+
+_GRPC: Final = b"application/grpc"
+_MARK: Final = b"x-tulle-"
+
+
+def read_request(fields: Headers, ended: bool, max_head_bytes: int) -> RequestHead:
+    """Read a request's headers; raise WireFault, whose reason has the status to answer with."""
+    size_bytes = _HEADER_BYTES * len(fields)
+    method = path = authority = host = b""
+    framing = NO_BODY if ended else UNTIL_CLOSE
+    length_bytes = 0
+    is_grpc = has_marks = False
+    for name, value in fields:
+        size_bytes += len(name) + len(value)
+        if name == b":path":
+            path = value
+        elif name == b":method":
+            method = value
+        elif name == b":authority":
+            authority = value
+        elif name == b"content-type":
+            is_grpc = _is_grpc(value)
+        elif name == b"content-length":
+            length_bytes = int(value)
+        elif name == b"host":
+            if host:
+                raise WireFault("duplicate-host")
+            host = value
+        elif name.startswith(_MARK):
+            has_marks = True
+    if size_bytes > max_head_bytes:
+        raise WireFault("head-too-large", f"{size_bytes} bytes of headers")
+    if host and authority and host != authority and host.lower() != authority.lower():
+        raise WireFault("host-conflict", f"{_text(authority)} and {_text(host)}")
+    if b"@" in (authority or host):
+        raise WireFault("bad-head", "the authority holds user information")
+    # A CONNECT has no path: it asks for its authority.
+    return RequestHead(b"", method, path or authority, 1, framing, length_bytes, True, b"", has_marks, fields, is_grpc)
+
+
+def read_response(fields: Headers, ended: bool) -> ResponseHead:
+    """Read a response's headers, informational or final."""
+    status = 0
+    framing = NO_BODY if ended else UNTIL_CLOSE
+    length_bytes = 0
+    grpc_status = -1
+    error = b""
+    for name, value in fields:
+        if name == b":status":
+            status = int(value)
+        elif name == b"content-length":
+            length_bytes = int(value)
+        elif name == b"grpc-status":
+            grpc_status = int(value) if value.isdigit() and len(value) < 4 else 2
+        elif name == b"x-tulle-error":
+            error = value
+    return ResponseHead(b"", status, 1, framing, length_bytes, True, error, fields, grpc_status)
+
+
+def protocol(fields: Headers) -> bytes:
+    """Give the :protocol of an extended CONNECT, else nothing."""
+    for name, value in fields:
+        if name == b":protocol":
+            return value
+        if not name.startswith(b":"):
+            break
+    return b""
+
+
+def _is_grpc(content_type: bytes) -> bool:
+    return content_type.startswith(_GRPC) and content_type[16:17] in (b"", b"+", b";")
+
+
+def _text(value: bytes) -> str:
+    return value[:80].decode("latin-1")

@@ -1,0 +1,64 @@
+"""What the two sides of an HTTP/2 connection say to each other, as calls. Pure: numbers of RFC 9113 and a Protocol."""
+
+from typing import Final, NamedTuple, Protocol
+
+from proxy.model import Headers
+
+NO_ERROR: Final = 0
+PROTOCOL_ERROR: Final = 1
+INTERNAL_ERROR: Final = 2
+REFUSED_STREAM: Final = 7
+CANCEL: Final = 8
+ENHANCE_YOUR_CALM: Final = 11
+MAX_STREAM_ID: Final = 2**31 - 1
+MAX_WINDOW_BYTES: Final = 2**31 - 1
+"""Codes of RST_STREAM and GOAWAY; the largest number of a stream, and of a window's bytes."""
+
+
+class Settings(NamedTuple):
+    """What this side tells the peer."""
+
+    is_server: bool
+    streams_count: int = 250
+    """Streams that the peer may have open at once."""
+    window_bytes: int = 262144
+    """Of each stream: what the peer may send before it is acknowledged."""
+    head_bytes: int = 65536
+    """Largest list of headers, as RFC 9113 section 6.5.2 counts."""
+
+
+class Http2Sink(Protocol):
+    """Who hears a connection. A stream may be heard of once more after it was reset or forgotten: ignore it."""
+
+    def on_head(self, stream_id: int, fields: Headers, ended: bool) -> None:
+        """A request (to a server) or a final response (to a client)."""
+        ...
+
+    def on_informational(self, stream_id: int, fields: Headers) -> None: ...
+    def on_body(self, stream_id: int, data: bytes, ended: bool) -> None: ...
+
+    def on_trailers(self, stream_id: int, fields: Headers) -> None:
+        """The peer's direction has ended, with these."""
+        ...
+
+    def on_reset(self, stream_id: int, code: int) -> None:
+        """The peer has reset the stream; `on_closed` follows."""
+        ...
+
+    def on_closed(self, stream_id: int, code: int) -> None:
+        """Both directions are over; with a code and no reset before it, the peer has broken the stream's protocol."""
+        ...
+
+    def on_goaway(self, last_stream_id: int, code: int) -> None:
+        """The peer takes no more requests; it has not seen those above `last_stream_id`."""
+        ...
+
+    def on_settings(self) -> None:
+        """`streams_count` and `has_connect_protocol` may have changed."""
+        ...
+
+    def on_ping_ack(self) -> None: ...
+
+    def on_over(self) -> None:
+        """A GOAWAY was sent or heard and no stream is left: the connection can be closed."""
+        ...
