@@ -5,7 +5,7 @@ deadline, so that a slow or silent client costs nothing but its socket. /metrics
 checkpoint between them: traffic goes on meanwhile.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -32,6 +32,7 @@ _PHRASES: Final = {
     400: "Bad Request",
     404: "Not Found",
     405: "Method Not Allowed",
+    500: "Internal Server Error",
     503: "Service Unavailable",
 }
 
@@ -45,7 +46,10 @@ class Answer:
     body: Iterable[str]
 
 
-Page = Callable[[], Answer]
+Page = Callable[[], Answer | Awaitable[Answer]]
+
+Elsewhere = Callable[[bytes], Awaitable[Answer]]
+"""Answers the targets of pages that are not here."""
 
 
 class _Requests:
@@ -70,9 +74,12 @@ class _Requests:
 class Admin:
     """Serves pages by path."""
 
-    def __init__(self, pages: dict[str, Page], on_bug: Callable[[object, Exception], None]) -> None:
+    def __init__(
+        self, pages: dict[str, Page], on_bug: Callable[[object, Exception], None], elsewhere: Elsewhere | None = None
+    ) -> None:
+        self.on_bug = on_bug
         self._pages = pages
-        self._on_bug = on_bug
+        self._elsewhere = elsewhere
         self._clients_count = 0
 
     async def serve(self, stream: trio.SocketStream) -> None:
@@ -85,7 +92,7 @@ class Admin:
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the client has gone
         except Exception as error:  # a page that cannot be made must not take the traffic with it
-            self._on_bug(self, error)
+            self.on_bug(self, error)
         finally:
             self._clients_count -= 1
 
@@ -111,18 +118,21 @@ class Admin:
             await self._send(stream, Answer(400, TEXT, [f"{fault}\n"]), False, False)
             return False
         head = requests.take()
-        await self._send(stream, self.answer(head), head.keep_alive, head.method == b"HEAD")
+        answer = await self.answer(head.method, head.target)
+        await self._send(stream, answer, head.keep_alive, head.method == b"HEAD")
         return head.keep_alive
 
-    def answer(self, head: RequestHead) -> Answer:
+    async def answer(self, method: bytes, target: bytes) -> Answer:
         """Find the page of a request; the query does not matter."""
-        path = head.target.partition(b"?")[0].decode("latin-1")
-        page = self._pages.get(path)
+        page = self._pages.get(target.partition(b"?")[0].decode("latin-1"))
         if page is None:
+            if self._elsewhere is not None and method in (b"GET", b"HEAD"):
+                return await self._elsewhere(target)
             return Answer(404, TEXT, [f"no such page; there are {', '.join(sorted(self._pages))}\n"])
-        if head.method not in (b"GET", b"HEAD"):
+        if method not in (b"GET", b"HEAD"):
             return Answer(405, TEXT, ["only GET and HEAD\n"])
-        return page()
+        made = page()
+        return made if isinstance(made, Answer) else await made
 
     async def _send(self, stream: trio.SocketStream, answer: Answer, keep_alive: bool, is_head: bool) -> None:
         slices = []

@@ -52,6 +52,10 @@ EXPIRE_S = 10.0
 """Seconds between two looks for unused targets and series."""
 
 
+OUTBOUND_HOSTS = ("127.0.0.1", "::1")
+ANY_HOSTS = ("0.0.0.0", "::")
+
+
 class App:
     """The sidecar: made from its settings, run until SIGTERM."""
 
@@ -79,6 +83,9 @@ class App:
         self.stopping = trio.Event()
         self.cut_count = 0
         self._listeners: list[Listener] = []
+        self.admin = Admin(self._pages(), notices.bug)
+        self.listening: dict[int, list[socket.socket]] | None = None
+        """By port: sockets of the parent process, which also answers the admin port and reports. None: no parent."""
 
     async def run(self) -> None:
         """Serve until `stopping` is set or SIGTERM comes; return when drained."""
@@ -95,7 +102,9 @@ class App:
         self._gauge(door)
         nursery.start_soon(self.pump.run)
         nursery.start_soon(self.pump.run_timers)
-        nursery.start_soon(trio.serve_listeners, Admin(self._pages(), self._notices.bug).serve, self._admin_listeners())
+        if self.listening is None:
+            socks = listen(ANY_HOSTS, self.config.admin_port, self.config.backlog_count)
+            nursery.start_soon(serve_admin, self.admin, socks)
         self._listen()
         gc.collect()
         gc.set_threshold(*GC_THRESHOLDS)
@@ -128,28 +137,20 @@ class App:
     def _listen(self) -> None:
         config = self.config
         for port, targets, hosts in (
-            (config.outbound_port, self.outbound, ("127.0.0.1", "::1")),
-            (config.inbound_port, self.inbound, ("0.0.0.0", "::")),
+            (config.outbound_port, self.outbound, OUTBOUND_HOSTS),
+            (config.inbound_port, self.inbound, ANY_HOSTS),
         ):
-            for host in hosts:
-                sock = bind(host, port, config.backlog_count)
-                if sock is not None:
-                    self._listeners.append(Listener(self.parts, sock, targets, self._original_destination))
-
-    def _admin_listeners(self) -> list[trio.SocketListener]:
-        socks = [bind(host, self.config.admin_port, self.config.backlog_count) for host in ("0.0.0.0", "::")]
-        return [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in socks if sock is not None]
+            given = self.listening
+            for sock in listen(hosts, port, config.backlog_count) if given is None else given[port]:
+                self._listeners.append(Listener(self.parts, sock, targets, self._original_destination))
 
     async def _start_control_plane(self, nursery: trio.Nursery) -> Any:
         if not self.config.controller_url:
             return None
-        import httpx  # here, because it costs tens of milliseconds: the listeners come first
-
         from proxy.discovery import Discovery
         from proxy.report import Reporter
 
-        timeout = httpx.Timeout(None, connect=5.0)
-        client = httpx.AsyncClient(base_url=self.config.controller_url, timeout=timeout, trust_env=False, verify=False)
+        client = controller_client(self.config)
         identity = (self.config.pod_namespace, self.config.pod_name)
         discovery = Discovery(client, identity, self.pump, self.outbound, random.random, self._log)
         reporter = Reporter(client, identity, secrets.token_hex(8), self.meter, time.monotonic, self._log)
@@ -163,6 +164,8 @@ class App:
         )
         nursery.start_soon(_keep_open, client)
         nursery.start_soon(self._again, discovery.run)
+        if self.listening is not None:
+            return None
         nursery.start_soon(self._again, reporter.run, self.config.report_interval_s, random.random)
         return reporter
 
@@ -258,7 +261,26 @@ async def _keep_open(client: Any) -> None:
         await trio.sleep_forever()
 
 
-def bind(host: str, port: int, backlog_count: int) -> socket.socket | None:
+def controller_client(config: Config) -> Any:
+    """Make the client of the controller."""
+    import httpx  # here, because it costs tens of milliseconds: the listeners come first
+
+    timeout = httpx.Timeout(None, connect=5.0)
+    return httpx.AsyncClient(base_url=config.controller_url, timeout=timeout, trust_env=False, verify=False)
+
+
+async def serve_admin(admin: Admin, socks: list[socket.socket]) -> None:
+    """Answer the admin port for ever."""
+    listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in socks]
+    await trio.serve_listeners(admin.serve, listeners)
+
+
+def listen(hosts: tuple[str, ...], port: int, backlog_count: int, shared: bool = False) -> list[socket.socket]:
+    """Listen on those of the addresses that the machine has."""
+    return [sock for host in hosts if (sock := bind(host, port, backlog_count, shared)) is not None]
+
+
+def bind(host: str, port: int, backlog_count: int, shared: bool = False) -> socket.socket | None:
     """Listen; None where the machine has no IPv6. Raises OSError when the port is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -269,6 +291,7 @@ def bind(host: str, port: int, backlog_count: int) -> socket.socket | None:
         raise
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, shared)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind((host, port))

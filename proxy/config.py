@@ -35,6 +35,15 @@ class Config:
         frozenset(OPAQUE_PORTS), "ports and ranges relayed unparsed", name=environment.OPAQUE_PORTS
     )
 
+    workers_count: int = _setting(
+        1,
+        "processes that share the traffic, each with limits of its own; more than 1 for machines with cores to spare",
+        "processes",
+        1,
+        64,
+        name="TULLE_PROXY_WORKERS",
+    )
+
     # Where it listens.
     outbound_port: int = _setting(OUTBOUND_PORT, "port of captured outbound connections", "", 1, 65535)
     inbound_port: int = _setting(INBOUND_PORT, "port of captured inbound connections", "", 1, 65535)
