@@ -3,8 +3,6 @@
 from ipaddress import ip_address
 from typing import Final, Literal, NamedTuple
 
-import msgspec
-
 Direction = Literal["inbound", "outbound"]
 
 
@@ -54,25 +52,60 @@ Header = tuple[bytes, bytes]
 Headers = tuple[Header, ...]
 
 
-class RequestHead(msgspec.Struct, gc=False):
-    """A request's head, checked: in the form of its protocol, which is the form that goes to the server."""
+class RequestHead:
+    """A request's head, checked: in the form of its protocol, which is the form that goes to the server.
 
-    raw: bytes
-    """HTTP/1: the head without its hop-by-hop headers, all else as it came; else empty."""
-    method: bytes
-    target: bytes
-    minor: int
-    """HTTP/1.0 or HTTP/1.1."""
-    framing: Framing
-    length_bytes: int
-    keep_alive: bool
-    """Whether the client lets its connection live on after this exchange."""
-    upgrade: bytes
-    """The Upgrade header when the client asks to leave HTTP/1 (never h2c), else empty."""
-    fields: Headers = ()
-    """HTTP/2: all headers as they came; else empty."""
-    is_grpc: bool = False
-    """HTTP/2 with a content-type of gRPC."""
+    Attributes:
+        raw: HTTP/1: the head without its hop-by-hop headers, all else as it came; else empty.
+        fields: HTTP/2: all headers as they came; else empty.
+        target: the request line's, or `:path`.
+        minor: HTTP/1.0 or HTTP/1.1.
+        framing: how the body ends; HTTP/2 has NO_BODY or UNTIL_CLOSE (of the stream).
+        keep_alive: HTTP/1: whether the client lets its connection live on after this exchange.
+        upgrade: HTTP/1: the Upgrade header when the client asks to leave HTTP/1 (never h2c), else empty.
+        has_marks: whether the mesh's own headers (contract.headers) are among the headers.
+        is_grpc: HTTP/2 with a content-type of gRPC.
+    """
+
+    __slots__ = (
+        "fields",
+        "framing",
+        "has_marks",
+        "is_grpc",
+        "keep_alive",
+        "length_bytes",
+        "method",
+        "minor",
+        "raw",
+        "target",
+        "upgrade",
+    )
+
+    def __init__(
+        self,
+        raw: bytes,
+        method: bytes,
+        target: bytes,
+        minor: int,
+        framing: Framing,
+        length_bytes: int,
+        keep_alive: bool,
+        upgrade: bytes,
+        has_marks: bool = False,
+        fields: Headers = (),
+        is_grpc: bool = False,
+    ) -> None:
+        self.raw = raw
+        self.method = method
+        self.target = target
+        self.minor = minor
+        self.framing = framing
+        self.length_bytes = length_bytes
+        self.keep_alive = keep_alive
+        self.upgrade = upgrade
+        self.has_marks = has_marks
+        self.fields = fields
+        self.is_grpc = is_grpc
 
     @property
     def is_http2(self) -> bool:
@@ -83,23 +116,40 @@ class RequestHead(msgspec.Struct, gc=False):
         return _field(self.fields, name) if self.fields else _line(self.raw, name)
 
 
-class ResponseHead(msgspec.Struct, gc=False):
-    """A response's head, checked: in the form of its protocol, which is the form that goes to the client."""
+class ResponseHead:
+    """A response's head, checked: in the form of its protocol, which is the form that goes to the client.
 
-    raw: bytes
-    """HTTP/1: the head without its hop-by-hop headers and without the closing blank line; else empty."""
-    status: int
-    minor: int
-    framing: Framing
-    length_bytes: int
-    keep_alive: bool
-    """Whether the server lets its connection live on after this exchange."""
-    error: bytes
-    """x-tulle-error of another sidecar, else empty."""
-    fields: Headers = ()
-    """HTTP/2: all headers as they came; else empty."""
-    grpc_status: int = -1
-    """Of a gRPC response that is nothing but a head; -1 when the head tells none."""
+    Attributes:
+        raw: HTTP/1: the head without its hop-by-hop headers and without the closing blank line; else empty.
+        fields: HTTP/2: all headers as they came; else empty.
+        keep_alive: HTTP/1: whether the server lets its connection live on after this exchange.
+        error: x-tulle-error of another sidecar, else empty.
+        grpc_status: of a gRPC response that is nothing but a head; -1 when the head tells none.
+    """
+
+    __slots__ = ("error", "fields", "framing", "grpc_status", "keep_alive", "length_bytes", "minor", "raw", "status")
+
+    def __init__(
+        self,
+        raw: bytes,
+        status: int,
+        minor: int,
+        framing: Framing,
+        length_bytes: int,
+        keep_alive: bool,
+        error: bytes,
+        fields: Headers = (),
+        grpc_status: int = -1,
+    ) -> None:
+        self.raw = raw
+        self.status = status
+        self.minor = minor
+        self.framing = framing
+        self.length_bytes = length_bytes
+        self.keep_alive = keep_alive
+        self.error = error
+        self.fields = fields
+        self.grpc_status = grpc_status
 
     def value(self, name: bytes) -> bytes:
         """Find a header by its lower-case name; the first one's value, or nothing."""

@@ -18,7 +18,8 @@ Fields = list[tuple[bytes, bytes]]
 """(name, value) in wire order; names as spelled."""
 
 _REQUEST_FIELDS: Final = re.compile(
-    rb"\r\n(host|connection|content-length|transfer-encoding|upgrade|keep-alive|proxy-connection|te):[ \t]*([^\r]*)",
+    rb"\r\n(host|connection|content-length|transfer-encoding|upgrade|keep-alive|proxy-connection|te|x-tulle-[a-z-]+)"
+    rb":[ \t]*([^\r]*)",
     re.IGNORECASE,
 ).findall
 _RESPONSE_FIELDS: Final = re.compile(
@@ -57,11 +58,13 @@ def read_request(raw: bytes, method: bytes) -> RequestHead:
     hosts = 0
     options: list[bytes] | None = None
     upgrade = b""
-    stale = False
+    stale = has_marks = False
     for name, value in _REQUEST_FIELDS(raw):
         size = len(name)
         if size == 4:
             hosts += 1
+        elif size > 8 and name[1] == 45:  # x-tulle-...
+            has_marks = True
         elif size == 14:
             framing, length_bytes = LENGTH, int(value)
         elif size == 17:
@@ -88,7 +91,7 @@ def read_request(raw: bytes, method: bytes) -> RequestHead:
         upgrade = b""
     if stale:
         raw = _without_hop_by_hop(raw, options or [], upgrade)
-    return RequestHead(raw, method, parts[1], minor, framing, length_bytes, keep_alive, upgrade)
+    return RequestHead(raw, method, parts[1], minor, framing, length_bytes, keep_alive, upgrade, has_marks)
 
 
 def read_response(raw: bytes, status: int, method: bytes) -> ResponseHead:
