@@ -2,6 +2,7 @@
 
 import os
 import sys
+from typing import Any
 
 from proxy import config, logs
 from proxy.errors import ConfigFault
@@ -24,12 +25,24 @@ def main() -> int:
     for name in config.unknown(os.environ):
         log.warning("there is no such setting", name=name)
     raise_descriptor_limit()
+    if settings.workers_count > 1:
+        return _run_workers(settings, log)
     try:
         trio.run(App(settings, log).run)
     except* OSError as group:
         log.error("cannot go on", errors=[str(error) for error in group.exceptions])
         sys.exit(1)
     return 0
+
+
+def _run_workers(settings: config.Config, log: Any) -> int:
+    from proxy import workers
+
+    try:
+        return workers.run(settings, log)
+    except OSError as error:
+        log.error("cannot go on", errors=[str(error)])
+        return 1
 
 
 if __name__ == "__main__":

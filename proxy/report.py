@@ -73,7 +73,7 @@ class Reporter:
         clock: Callable[[], float],
         log: Any,
     ) -> None:
-        self._client = client
+        self.client = client
         self._namespace, self._pod = identity
         self._instance = instance
         self._meter = counted
@@ -103,7 +103,7 @@ class Reporter:
     async def _post(self, body: bytes) -> bool:
         try:
             with trio.fail_after(TIMEOUT_S):
-                response = await self._client.post(REPORT_PATH, content=body)
+                response = await self.client.post(REPORT_PATH, content=body)
             if response.status_code >= 500:
                 raise OSError(f"the controller answered {response.status_code}")
         except Exception as error:  # whatever keeps a report from the controller, it is sent again
