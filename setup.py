@@ -27,10 +27,15 @@ HOT = (
     "proxy/policy/balance.py",
     "proxy/policy/classify.py",
     "proxy/policy/route.py",
+    "proxy/wire/bucket.py",
     "proxy/wire/detect.py",
+    "proxy/wire/grpc.py",
     "proxy/wire/head.py",
     "proxy/wire/http1.py",
+    "proxy/wire/http2.py",
+    "proxy/wire/http2_head.py",
     "proxy/wire/message.py",
+    "proxy/wire/streams.py",
 )
 """What every request passes; compiled together, so that calls between them are C calls."""
 

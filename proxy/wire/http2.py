@@ -34,6 +34,7 @@ from ngh2 import (
     RequestReceived,
     ResponseReceived,
     Role,
+    SettingsAcknowledged,
     SettingsReceived,
     StreamClosed,
     StreamReset,
@@ -108,6 +109,7 @@ class Http2:
         "_sink",
         "_updates",
         "has_connect_protocol",
+        "is_acknowledged",
         "is_over",
         "is_server",
         "last_stream_id",
@@ -120,6 +122,8 @@ class Http2:
         self.is_server: Final = settings.is_server
         self.is_over = False
         """Nothing more will be heard, and nothing sent after the last words."""
+        self.is_acknowledged = False
+        """The peer obeys our settings. Until then what it sends beyond them is refused, not a fault: watch the time."""
         self.streams_count = _FIRST_STREAMS_COUNT
         """Streams that the peer takes at once."""
         self.has_connect_protocol = False
@@ -228,6 +232,8 @@ class Http2:
         elif isinstance(event, SettingsReceived):
             self._charge(self._settings, "settings-flood")
             self._on_settings(event.settings)
+        elif isinstance(event, SettingsAcknowledged):
+            self.is_acknowledged = True
         elif isinstance(event, GoAwayReceived):
             self._charge(self._settings, "settings-flood")
             self._peer_code = event.error_code

@@ -12,6 +12,7 @@ from typing import Final
 
 from proxy.errors import WireFault
 from proxy.model import NO_BODY, UNTIL_CLOSE, Headers, RequestHead, ResponseHead
+from proxy.wire.grpc import parse_status
 
 _HEADER_BYTES: Final = 32
 """What each header counts for beside its bytes (RFC 9113 section 6.5.2)."""
@@ -68,7 +69,7 @@ def read_response(fields: Headers, ended: bool) -> ResponseHead:
         elif name == b"content-length":
             length_bytes = int(value)
         elif name == b"grpc-status":
-            grpc_status = int(value) if value.isdigit() and len(value) < 4 else 2
+            grpc_status = parse_status(value)
         elif name == b"x-tulle-error":
             error = value
     return ResponseHead(b"", status, 1, framing, length_bytes, True, error, fields, grpc_status)

@@ -1,0 +1,148 @@
+"""Heads of HTTP/2: what is read of them, and what a proxy refuses itself."""
+
+import pytest
+from hpack import Encoder
+from http2house import GET, OK, POST, START, head, serve
+
+from proxy.errors import REASONS, WireFault
+from proxy.model import NO_BODY, UNTIL_CLOSE, Headers
+from proxy.wire.http2_head import protocol, read_request, read_response
+
+WEBSOCKET: Headers = ((b":method", b"CONNECT"), (b":protocol", b"websocket"), *GET[1:])
+
+
+def test_a_request_is_read() -> None:
+    fields = (*POST, (b"content-type", b"application/grpc+proto"), (b"content-length", b"7"), (b"x-tulle-try", b"1"))
+    found = read_request(fields, False, 65536)
+    assert (found.method, found.target, found.framing, found.length_bytes) == (b"POST", b"/", UNTIL_CLOSE, 7)
+    assert found.is_grpc
+    assert found.has_marks
+    assert found.is_http2
+    assert found.fields is fields
+    assert found.value(b":authority") == b"a"
+
+
+def test_a_request_that_ends_with_its_head_has_no_body() -> None:
+    found = read_request(GET, True, 65536)
+    assert found.framing == NO_BODY
+    assert not found.is_grpc
+    assert not found.has_marks
+
+
+@pytest.mark.parametrize(
+    ("content_type", "is_grpc"),
+    [
+        (b"application/grpc", True),
+        (b"application/grpc+json", True),
+        (b"application/grpc;charset=utf-8", True),
+        (b"application/grpc-web", False),
+        (b"application/grpcx", False),
+        (b"text/plain", False),
+    ],
+)
+def test_grpc_is_known_by_its_content_type(content_type: bytes, is_grpc: bool) -> None:
+    assert read_request((*POST, (b"content-type", content_type)), False, 65536).is_grpc is is_grpc
+
+
+@pytest.mark.parametrize(
+    ("extra", "reason"),
+    [
+        (((b"host", b"b"),), "host-conflict"),
+        (((b"host", b"a"), (b"host", b"a")), "duplicate-host"),
+        (((b"x", b"y" * 65536),), "head-too-large"),
+        (((b"x", b""),) * 2000, "head-too-large"),
+    ],
+)
+def test_a_request_that_a_proxy_must_refuse_has_a_reason_with_an_answer(extra: Headers, reason: str) -> None:
+    with pytest.raises(WireFault) as caught:
+        read_request(GET + extra, True, 65536)
+    assert caught.value.reason == reason
+    assert 400 <= REASONS[reason].status < 500
+
+
+def test_user_information_in_the_authority_is_refused() -> None:
+    with pytest.raises(WireFault, match="bad-head"):
+        read_request((GET[0], GET[1], (b":authority", b"me@a"), GET[3]), True, 65536)
+
+
+def test_host_may_repeat_the_authority_or_stand_for_it() -> None:
+    read_request((*GET, (b"host", b"A")), True, 65536)
+    read_request((GET[0], GET[1], GET[3], (b"host", b"a")), True, 65536)
+
+
+def test_a_connect_asks_for_its_authority() -> None:
+    assert read_request(((b":method", b"CONNECT"), (b":authority", b"a:443")), False, 65536).target == b"a:443"
+    assert protocol(WEBSOCKET) == b"websocket"
+    assert protocol(GET) == b""
+    assert protocol((*GET, (b"x", b"y"))) == b""
+
+
+def test_a_response_is_read() -> None:
+    fields = (*OK, (b"grpc-status", b"14"), (b"x-tulle-error", b"no-endpoints"), (b"content-length", b"3"))
+    found = read_response(fields, True)
+    assert (found.status, found.framing, found.length_bytes) == (200, NO_BODY, 3)
+    assert (found.grpc_status, found.error, found.fields) == (14, b"no-endpoints", fields)
+    assert read_response(OK, False).framing == UNTIL_CLOSE
+    assert read_response(OK, False).grpc_status == -1
+
+
+BAD_HEADS: dict[str, Headers] = {
+    "no method": GET[1:],
+    "no scheme": (GET[0], *GET[2:]),
+    "no path": GET[:3],
+    "no authority, no host": (GET[0], GET[1], GET[3]),
+    "empty path": (*GET[:3], (b":path", b"")),
+    "relative path": (*GET[:3], (b":path", b"a")),
+    "method twice": (GET[0], *GET),
+    "path twice": (*GET, GET[3]),
+    "authority twice": (*GET, GET[2]),
+    "unknown pseudo-header": (*GET, (b":foo", b"x")),
+    "response's pseudo-header": (*GET, (b":status", b"200")),
+    "pseudo-header after others": ((b"x", b"y"), *GET),
+    "upper-case name": (*GET, (b"Upper", b"x")),
+    "name with space": (*GET, (b"x y", b"z")),
+    "empty name": (*GET, (b"", b"z")),
+    "value with NUL": (*GET, (b"x", b"a\0b")),
+    "value with line feed": (*GET, (b"x", b"a\nb")),
+    "value with leading space": (*GET, (b"x", b" a")),
+    "connection": (*GET, (b"connection", b"close")),
+    "keep-alive": (*GET, (b"keep-alive", b"1")),
+    "proxy-connection": (*GET, (b"proxy-connection", b"close")),
+    "transfer-encoding": (*GET, (b"transfer-encoding", b"chunked")),
+    "upgrade": (*GET, (b"upgrade", b"h2c")),
+    "te other than trailers": (*GET, (b"te", b"gzip")),
+    "content-length negative": (*GET, (b"content-length", b"-1")),
+    "content-length no number": (*GET, (b"content-length", b"1x")),
+    "content-length twice": (*GET, (b"content-length", b"0"), (b"content-length", b"0")),
+    "content-length not kept": (*GET, (b"content-length", b"5")),
+    "protocol without connect": (*GET, (b":protocol", b"websocket")),
+}
+
+
+@pytest.mark.parametrize("name", BAD_HEADS)
+def test_what_http2_forbids_never_reaches_the_sink(name: str) -> None:
+    """The stream is reset, or the connection ends; which, RFC 9113 leaves open."""
+    reason, notes, sent = serve([START, head(Encoder(), 1, BAD_HEADS[name])])
+    assert notes.of("head") == []
+    assert reason == "" or REASONS[reason].status == 0
+    assert len(sent) > 30
+
+
+GOOD_HEADS: dict[str, Headers] = {
+    "te trailers": (*GET, (b"te", b"trailers")),
+    "options of all": ((b":method", b"OPTIONS"), *GET[1:3], (b":path", b"*")),
+    "extended connect": WEBSOCKET,
+    "connect": ((b":method", b"CONNECT"), (b":authority", b"a:443")),
+    "cookie crumbs": (*GET, (b"cookie", b"a=b"), (b"cookie", b"c=d")),
+    "obs-text": (*GET, (b"x", "ü".encode())),
+    "empty value": (*GET, (b"x", b"")),
+}
+
+
+@pytest.mark.parametrize("name", GOOD_HEADS)
+def test_what_http2_allows_comes_as_it_was_sent(name: str) -> None:
+    fields = GOOD_HEADS[name]
+    reason, notes, _ = serve([START, head(Encoder(), 1, fields, ended=False)])
+    assert reason == ""
+    assert notes.of("head") == [(1, fields, False)]
+    read_request(fields, False, 65536)
