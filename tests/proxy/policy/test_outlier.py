@@ -1,0 +1,149 @@
+"""Circuit breaking: who is ejected, for how long, and how it comes back."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from policyhouse import Spot, spots
+
+from contract.policy import CircuitBreaker
+from proxy.policy import outlier
+from proxy.policy.load import EJECTED, HEALTHY, ON_TRIAL
+
+THREE = CircuitBreaker(consecutive_failures_count=3)
+
+
+def fail(spot: Spot, now_s: float, terms: CircuitBreaker = THREE, among: list[Spot] | None = None) -> str:
+    return outlier.record(terms, spot, False, among or [spot], now_s)
+
+
+def test_failures_in_a_row_eject() -> None:
+    spot = Spot()
+
+    assert [fail(spot, 100.0), fail(spot, 100.0), fail(spot, 100.0)] == ["", "", "consecutive-failures"]
+    assert spot.ejected_until_s == 101.0
+    assert spot.probation == EJECTED
+    assert outlier.ejected_count([spot], 100.5) == 1
+    assert outlier.ejected_count([spot], 101.0) == 0
+
+
+def test_a_success_between_breaks_the_row() -> None:
+    spot = Spot()
+    told = [fail(spot, 1.0), fail(spot, 1.0), outlier.record(THREE, spot, True, [spot], 1.0), fail(spot, 1.0)]
+
+    assert told == ["", "", "", ""]
+
+
+def test_too_few_successes_eject_but_only_when_there_are_results_enough() -> None:
+    terms = CircuitBreaker(success_ratio=0.8, min_requests_count=10, window_s=10.0)
+    spot = Spot()
+    told = [outlier.record(terms, spot, number % 2 == 0, [spot], 100.0 + number / 10) for number in range(10)]
+
+    assert told == [""] * 9 + ["success-ratio"]
+
+
+def test_a_good_share_of_successes_ejects_nobody() -> None:
+    terms = CircuitBreaker(success_ratio=0.8, min_requests_count=10)
+    spot = Spot()
+    told = {outlier.record(terms, spot, number % 10 != 0, [spot], 100.0 + number / 10) for number in range(1, 200)}
+
+    assert told == {""}
+
+
+def test_old_results_say_nothing() -> None:
+    terms = CircuitBreaker(success_ratio=0.5, min_requests_count=10, window_s=10.0)
+    spot = Spot()
+    told = {outlier.record(terms, spot, False, [spot], 100.0 + 2.0 * number) for number in range(100)}
+
+    assert told == {""}
+
+
+def test_each_ejection_in_a_row_lasts_twice_as_long_up_to_the_limit() -> None:
+    terms = CircuitBreaker(consecutive_failures_count=1, ejection_min_s=1.0, ejection_max_s=10.0)
+    spot, now_s, durations = Spot(), 100.0, []
+    for _ in range(6):
+        fail(spot, now_s, terms)
+        durations.append(spot.ejected_until_s - now_s)
+        now_s = spot.ejected_until_s
+
+    assert durations == [1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
+
+
+def test_one_success_on_probation_brings_back_and_one_failure_ejects() -> None:
+    spot = Spot()
+    for _ in range(3):
+        fail(spot, 100.0)
+
+    assert fail(spot, 101.5) == "probation"
+    assert spot.ejected_until_s == 103.5
+    assert outlier.record(THREE, spot, True, [spot], 104.0) == "recovered"
+    assert (spot.probation, spot.ejected_until_s) == (HEALTHY, 0.0)
+
+
+def test_results_during_the_ejection_count_for_nothing() -> None:
+    spot = Spot()
+    for _ in range(3):
+        fail(spot, 100.0)
+
+    assert outlier.record(THREE, spot, True, [spot], 100.5) == ""
+    assert fail(spot, 100.5) == ""
+    assert (spot.probation, spot.ejected_until_s) == (EJECTED, 101.0)
+
+
+@pytest.mark.parametrize(("healthy_s", "duration_s"), [(1.5, 4.0), (2.5, 1.0)])
+def test_ejections_are_forgiven_after_health_as_long_as_the_last(healthy_s: float, duration_s: float) -> None:
+    spot = Spot()
+    for _ in range(3):
+        fail(spot, 100.0)
+    fail(spot, 101.0)  # ejected anew, for two seconds
+    outlier.record(THREE, spot, True, [spot], 103.0)
+    for _ in range(3):
+        fail(spot, 103.0 + healthy_s)
+
+    assert spot.ejected_until_s == 103.0 + healthy_s + duration_s
+
+
+def test_a_trial_without_a_result_makes_room_for_the_next() -> None:
+    spot = Spot(probation=ON_TRIAL, ejected_until_s=110.0)
+    outlier.abandon(spot)
+    assert (spot.probation, spot.ejected_until_s) == (EJECTED, 0.0)
+
+    healthy = Spot(ejected_until_s=0.0)
+    outlier.abandon(healthy)
+    assert healthy.probation == HEALTHY
+
+
+def test_a_pardon_forgets_all() -> None:
+    spot = Spot()
+    for _ in range(3):
+        fail(spot, 100.0)
+    outlier.pardon(spot)
+
+    assert (spot.probation, spot.ejected_until_s, spot.health) == (HEALTHY, 0.0, None)
+
+
+@given(
+    st.integers(1, 8),
+    st.floats(0.0, 1.0),
+    st.lists(st.tuples(st.integers(0, 7), st.booleans(), st.floats(0.0, 3.0)), max_size=150),
+)
+def test_no_more_are_ejected_than_the_cap_allows(
+    count: int, ratio: float, steps: list[tuple[int, bool, float]]
+) -> None:
+    terms = CircuitBreaker(
+        consecutive_failures_count=2, success_ratio=0.5, min_requests_count=3, max_ejected_ratio=ratio
+    )
+    endpoints, now_s = spots(count), 100.0
+    for number, is_success, pause_s in steps:
+        now_s += pause_s
+        outlier.record(terms, endpoints[number % count], is_success, endpoints, now_s)
+
+        assert outlier.ejected_count(endpoints, now_s) <= max(1, ratio * count)
+
+
+def test_an_ejection_that_the_cap_prevents_is_told() -> None:
+    endpoints = spots(2)
+    for endpoint in endpoints:
+        told = [fail(endpoint, 100.0, among=endpoints) for _ in range(4)]
+
+    assert told == ["", "", "capped", "capped"]
+    assert endpoints[1].probation == HEALTHY
