@@ -21,6 +21,7 @@ _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 APPLY_ORDER = (
     "Namespace",
+    "CustomResourceDefinition",
     "ServiceAccount",
     "ClusterRole",
     "ClusterRoleBinding",
@@ -29,6 +30,7 @@ APPLY_ORDER = (
     "Service",
     "Deployment",
     "PodDisruptionBudget",
+    "ValidatingWebhookConfiguration",
     "MutatingWebhookConfiguration",
 )
 """Kinds as they must be made: nothing refers to a later one, and the webhook is registered when it can come up."""

@@ -20,6 +20,16 @@ SKEW_S = 60.0
 """Seconds between the clocks of this machine and the API server's that certificates and tokens still bear."""
 
 
+CLUSTER_SCOPED = (
+    "Namespace",
+    "CustomResourceDefinition",
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "MutatingWebhookConfiguration",
+    "ValidatingWebhookConfiguration",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
     """One line of the report. `waits`: try again until --wait is over. `fatal`: nothing after it makes sense."""
@@ -128,7 +138,7 @@ def _no_namespace(facts: Facts) -> Finding:
 
 def _may_create(facts: Facts, api_version: str, kind: str) -> Callable[[], Finding]:
     group, _, _ = api_version.rpartition("/")
-    scoped = kind in ("Namespace", "ClusterRole", "ClusterRoleBinding", "MutatingWebhookConfiguration")
+    scoped = kind in CLUSTER_SCOPED
     attributes = {"verb": "create", "group": group, "resource": kind.lower() + "s"}
     if not scoped:
         attributes["namespace"] = facts.cluster.control_plane

@@ -10,6 +10,8 @@ from cli.errors import CliError
 from cli.findings import Object
 from cli.values import Values, parse_file, parse_set
 
+DEFINITION = "CustomResourceDefinition"
+
 _DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
@@ -35,15 +37,18 @@ def as_list(rendered: list[chart.Manifest]) -> dict[str, object]:
 def removal(rendered: list[chart.Manifest], others: list[Object]) -> str:
     """A stream for `kubectl delete -f -`: names only; the registration first, so that pods can come up at once.
 
-    `others` are ConfigMaps that the chart does not make.
+    `others` are ConfigMaps that the chart does not make. The definitions of the policies' kinds stay, because with them
+    would go every policy that users wrote; a comment at the end names them.
     """
-    found = [manifest.object for manifest in rendered]
+    found = [manifest.object for manifest in rendered if manifest.object["kind"] != DEFINITION]
+    kept = [manifest.object["metadata"]["name"] for manifest in rendered if manifest.object["kind"] == DEFINITION]
     found[1:1] = [{"apiVersion": "v1", "kind": "ConfigMap", **other} for other in others]
     documents = []
     for each in reversed(found):
         names = {key: each["metadata"][key] for key in ("name", "namespace") if key in each["metadata"]}
         documents.append({"apiVersion": each["apiVersion"], "kind": each["kind"], "metadata": names})
-    return "".join("---\n" + yaml.safe_dump(document, sort_keys=False) for document in documents)
+    stream = "".join("---\n" + yaml.safe_dump(document, sort_keys=False) for document in documents)
+    return stream + f"# Kept, with all objects of these kinds; to delete them: kubectl delete crd {' '.join(kept)}\n"
 
 
 def _text(path: Path) -> str:

@@ -22,6 +22,9 @@ PROXY_MEMORY_LIMIT: Final = "tulle.mesh/proxy-memory-limit"
 PROXY_UID: Final = "tulle.mesh/proxy-uid"
 PROXY_IMAGE: Final = "tulle.mesh/proxy-image"
 
+WEIGHT: Final = "config.tulle.mesh/weight"
+"""Annotation on a pod, read while it runs: its share of a service's requests, against the other pods' (1 to 1000)."""
+
 # Decisions: annotations that the injector writes.
 STATUS: Final = "tulle.mesh/status"
 """INJECTED or SKIPPED."""

@@ -8,6 +8,8 @@ from typing import Literal
 
 import msgspec
 
+Algorithm = Literal["peak-ewma", "least-request", "round-robin", "ring-hash"]
+
 
 class Timeouts(msgspec.Struct, frozen=True, omit_defaults=True):
     """Seconds; 0: no limit."""
@@ -137,7 +139,7 @@ class Affinity(msgspec.Struct, frozen=True, omit_defaults=True):
 class Balancing(msgspec.Struct, frozen=True, omit_defaults=True):
     """How the next endpoint is chosen."""
 
-    algorithm: Literal["peak-ewma", "least-request", "round-robin", "ring-hash"] = "peak-ewma"
+    algorithm: Algorithm = "peak-ewma"
     hash: Hash = Hash()
     affinity: Affinity = Affinity()
     slow_start_s: float = 0.0
@@ -152,6 +154,7 @@ class Match(msgspec.Struct, frozen=True, omit_defaults=True):
     methods: tuple[str, ...] = ()
     path: str = ""
     path_prefix: str = ""
+    """Whole elements: `/a` matches `/a` and `/a/b`, not `/ab`; `path` and this are compared without the query."""
     headers: tuple[tuple[str, str], ...] = ()
     """(lower-case name, exact value); all must match."""
 
@@ -189,5 +192,6 @@ class ServicePolicy(msgspec.Struct, frozen=True, omit_defaults=True):
     mirror: Mirror | None = None
     balancing: Balancing = Balancing()
     faults: tuple[Fault, ...] = ()
+    """Tried in order: the first one that matches and whose ratio is drawn happens, and no other."""
     name: str = ""
     """`namespace/name` of the TrafficPolicy, for metrics and messages; empty when there is none."""

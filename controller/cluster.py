@@ -8,7 +8,24 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from controller.objects import FINISHED, NO_OWNER, Key, Namespace, Owner, Pod, Record, Service, Slice, Workload
+from contract.policy import ServicePolicy
+from controller.indices import discard, drop
+from controller.objects import (
+    FINISHED,
+    NO_OWNER,
+    Key,
+    Namespace,
+    Node,
+    Owner,
+    Pod,
+    Policy,
+    Record,
+    Service,
+    ServicePort,
+    Slice,
+    Workload,
+)
+from controller.policies import Policies, service_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +55,8 @@ class Cluster:
     namespaces: dict[Key, Namespace] = field(default_factory=dict)
     workloads: dict[str, dict[Key, Workload]] = field(default_factory=lambda: defaultdict(dict))
     """By plural kind: replicasets, jobs, deployments, statefulsets, daemonsets."""
+    nodes: dict[Key, Node] = field(default_factory=dict)
+    policies: Policies = field(default_factory=Policies)
     dirty: set[str] = field(default_factory=set)
     """Addresses whose destination may have changed since `take_dirty`."""
     _pods_by_ip: dict[str, tuple[Key, ...]] = field(default_factory=dict)
@@ -88,6 +107,16 @@ class Cluster:
         record = self.namespaces.get(Key("", namespace))
         return None if record is None else record.opaque_ports
 
+    def zone_of(self, node: str) -> str:
+        record = self.nodes.get(Key("", node))
+        return "" if record is None else record.zone
+
+    def policy_on(self, service: Service, port: ServicePort) -> ServicePolicy | None:
+        """What holds for the traffic to a port of a service."""
+        if not self.policies.concerns(service.key):
+            return None
+        return self.policies.in_force(service, port.name, self.services.get)
+
     def running_pods(self) -> Iterator[Pod]:
         return (pod for pod in self.pods.values() if pod.phase == "Running")
 
@@ -104,7 +133,15 @@ class Cluster:
 
     def _table(
         self, kind: str
-    ) -> dict[Key, Pod] | dict[Key, Service] | dict[Key, Slice] | dict[Key, Namespace] | dict[Key, Workload]:
+    ) -> (
+        dict[Key, Pod]
+        | dict[Key, Service]
+        | dict[Key, Slice]
+        | dict[Key, Namespace]
+        | dict[Key, Node]
+        | dict[Key, Policy]
+        | dict[Key, Workload]
+    ):
         match kind:
             case "pods":
                 return self.pods
@@ -114,6 +151,10 @@ class Cluster:
                 return self.slices
             case "namespaces":
                 return self.namespaces
+            case "nodes":
+                return self.nodes
+            case _ if kind in self.policies.tables:
+                return self.policies.tables[kind]
             case _:
                 return self.workloads[kind]
 
@@ -142,20 +183,24 @@ class Cluster:
                 self._slices_by_service[Key(record.key.namespace, record.service)].add(record.key)
                 for pod in _slice_pods(record):
                     self._slices_by_pod[pod].add(record.key)
+            case Policy():
+                self.policies.learn(record)
 
     def _forget(self, record: Record) -> None:
         match record:
             case Pod():
                 for ip in _own_ips(record):
-                    _drop(self._pods_by_ip, ip, record.key)
+                    drop(self._pods_by_ip, ip, record.key)
             case Service():
                 for ip in record.ips:
                     if self._service_by_ip.get(ip) == record.key:
                         del self._service_by_ip[ip]
             case Slice():
-                _discard(self._slices_by_service, Key(record.key.namespace, record.service), record.key)
+                discard(self._slices_by_service, Key(record.key.namespace, record.service), record.key)
                 for pod in _slice_pods(record):
-                    _discard(self._slices_by_pod, pod, record.key)
+                    discard(self._slices_by_pod, pod, record.key)
+            case Policy():
+                self.policies.forget(record)
 
     def _note(self, kind: str, key: Key, old: Record | None, new: Record | None) -> None:
         for record in (old, new):
@@ -169,8 +214,12 @@ class Cluster:
                     if service is not None:
                         self._service_is_dirty(service.key, service.ips)
                     self.dirty.update(endpoint.ip for endpoint in record.endpoints)
+                case Policy():
+                    self._policed_is_dirty(service_of(record))
         if kind == "replicasets":
             self._pods_are_dirty(pod for pod in self.pods.values() if pod.owner == ("replicaset", key.name))
+        elif kind == "nodes":
+            self._hinted_are_dirty()
         elif kind == "namespaces" and _opaque_ports(old) != _opaque_ports(new):
             self._pods_are_dirty(pod for pod in self.pods.values() if pod.key.namespace == key.name)
             for service in self.services.values():
@@ -179,8 +228,25 @@ class Cluster:
 
     def _service_is_dirty(self, key: Key, ips: tuple[str, ...]) -> None:
         self.dirty.update(ips)
-        if not ips:  # headless: its ports hint at the protocol of its pods
+        # Headless: its ports hint at the protocol of its pods. With a policy: that holds for its pods' addresses too.
+        if not ips or self.policies.concerns(key):
             self.dirty.update(endpoint.ip for piece in self.slices_of(key) for endpoint in piece.endpoints)
+        for mirrored in self.policies.mirrored_from(key):
+            self._policed_is_dirty(mirrored)
+
+    def _policed_is_dirty(self, key: Key | None) -> None:
+        """A policy of the service changed, or what its policy refers to."""
+        service = None if key is None else self.services.get(key)
+        if service is not None:
+            self.dirty.update(service.ips)
+            self.dirty.update(endpoint.ip for piece in self.slices_of(service.key) for endpoint in piece.endpoints)
+
+    def _hinted_are_dirty(self) -> None:
+        """A node came, went or changed its zone: for its pods other endpoints of hinted services are near."""
+        for piece in self.slices.values():
+            service = self.services.get(Key(piece.key.namespace, piece.service))
+            if service is not None and piece.hinted:
+                self.dirty.update(service.ips)
 
     def _pods_are_dirty(self, pods: Iterable[Pod]) -> None:
         for pod in pods:
@@ -205,18 +271,3 @@ def _slice_pods(piece: Slice) -> set[Key]:
 
 def _opaque_ports(record: Record | None) -> str | None:
     return record.opaque_ports if isinstance(record, Namespace) else None
-
-
-def _drop(index: dict[str, tuple[Key, ...]], ip: str, key: Key) -> None:
-    left = tuple(other for other in index.get(ip, ()) if other != key)
-    if left:
-        index[ip] = left
-    else:
-        index.pop(ip, None)
-
-
-def _discard(index: dict[Key, set[Key]], key: Key, member: Key) -> None:
-    members = index.get(key, set())
-    members.discard(member)
-    if not members:
-        index.pop(key, None)

@@ -3,7 +3,11 @@
 Endpoints of a service are chosen as kube-proxy chooses them: the ready ones; when there is none, those that are
 terminating but still serve. internalTrafficPolicy: Local keeps those of the client's node.
 
-Sources: Kubernetes, "Virtual IPs and service proxies" and EndpointSlice API reference ("serving", "terminating").
+An endpoint is preferred for a client when Kubernetes hints so for the zone of the client's node; as with kube-proxy,
+hints count only where every endpoint has one and some endpoint is hinted for that zone.
+
+Sources: Kubernetes, "Virtual IPs and service proxies" and EndpointSlice API reference ("serving", "terminating");
+"Topology Aware Routing".
 """
 
 from hashlib import blake2b
@@ -12,10 +16,11 @@ from typing import Final
 import msgspec
 
 from contract.discovery import Destination, Endpoint
+from contract.policy import ServicePolicy
 from controller.cluster import Cluster
 from controller.objects import Key, Pod, Service, ServicePort, Slice, SliceEndpoint, SlicePort, canonical_ip
 from controller.opaque import Ports
-from controller.protocols import pod_protocol, service_protocol
+from controller.protocols import pod_protocol, service_protocol, services_on
 
 REVISION_BYTES: Final = 8
 """Digest size: revisions are compared with their own predecessors alone, 64 bits are ample."""
@@ -58,6 +63,18 @@ def resolve(cluster: Cluster, target: str, default_opaque: Ports, node: str = ""
     return _sealed(Destination(target=target, revision="", kind="unknown"))
 
 
+def locality(cluster: Cluster, target: str, node: str) -> str:
+    """What of the client's place the answer depends on: its node, its zone, or nothing ("")."""
+    service = cluster.service_at(parse_target(target)[0])
+    if service is None or not node:
+        return ""
+    if service.node_local:
+        return f"node {node}"
+    is_hinted = any(piece.hinted for piece in cluster.slices_of(service.key))
+    zone = cluster.zone_of(node) if is_hinted else ""
+    return f"zone {zone}" if zone else ""
+
+
 def _sealed(destination: Destination) -> Destination:
     digest = blake2b(msgspec.json.encode(destination), digest_size=REVISION_BYTES).hexdigest()
     return msgspec.structs.replace(destination, revision=digest)
@@ -74,11 +91,12 @@ def _service(
         for item in piece.endpoints
         if (":" in item.ip) == is_ipv6 and (not service.node_local or not node or item.node == node)
     ]
-    chosen = [entry for entry in found if entry[2].ready] or [
-        entry for entry in found if entry[2].serving and entry[2].terminating
-    ]
+    ready = [entry for entry in found if entry[2].ready]
+    chosen = ready or [entry for entry in found if entry[2].serving and entry[2].terminating]
+    near = _hinted([item for _, _, item in ready], cluster.zone_of(node))
     endpoints = {
-        (item.ip, slice_port.port): _endpoint(cluster, piece, slice_port, item) for piece, slice_port, item in chosen
+        (item.ip, slice_port.port): _endpoint(cluster, piece, slice_port, item, item.ip in near)
+        for piece, slice_port, item in chosen
     }
     behind = [(Key(piece.key.namespace, item.pod), slice_port.port) for piece, slice_port, item in found]
     return Destination(
@@ -90,15 +108,32 @@ def _service(
         port=port.port,
         protocol=service_protocol(cluster, service, port, behind, opaque),
         endpoints=tuple(endpoints[address] for address in sorted(endpoints)),
+        policy=cluster.policy_on(service, port),
     )
 
 
-def _endpoint(cluster: Cluster, piece: Slice, port: SlicePort, item: SliceEndpoint) -> Endpoint:
+def _hinted(items: list[SliceEndpoint], zone: str) -> set[str]:
+    """Addresses of the endpoints that are hinted for the zone; none where hints do not count."""
+    if not zone or not all(item.hinted_zones for item in items):
+        return set()
+    return {item.ip for item in items if zone in item.hinted_zones}
+
+
+def _endpoint(cluster: Cluster, piece: Slice, port: SlicePort, item: SliceEndpoint, is_near: bool) -> Endpoint:
     pod = cluster.pods.get(Key(piece.key.namespace, item.pod)) if item.pod else cluster.pod_at(item.ip)
     if pod is None:
         namespace = piece.key.namespace if item.pod else ""
-        return Endpoint(ip=item.ip, port=port.port, pod=item.pod, namespace=namespace, zone=item.zone, node=item.node)
-    return _labelled(cluster, pod, item.ip, port.port, item.zone)
+        return Endpoint(
+            ip=item.ip,
+            port=port.port,
+            pod=item.pod,
+            namespace=namespace,
+            zone=item.zone,
+            node=item.node,
+            preferred=is_near,
+        )
+    found = _labelled(cluster, pod, item.ip, port.port, item.zone)
+    return msgspec.structs.replace(found, preferred=True) if is_near else found
 
 
 def _labelled(cluster: Cluster, pod: Pod, ip: str, port: int, zone: str) -> Endpoint:
@@ -114,6 +149,7 @@ def _labelled(cluster: Cluster, pod: Pod, ip: str, port: int, zone: str) -> Endp
         zone=zone,
         node=pod.node,
         meshed=pod.meshed,
+        weight=pod.weight,
     )
 
 
@@ -130,4 +166,11 @@ def _pod(cluster: Cluster, target: str, pod: Pod, ip: str, port: int, default_op
         port=port,
         protocol=pod_protocol(cluster, pod, port, default_opaque),
         endpoints=(_labelled(cluster, pod, ip, port, next(zones, "")),),
+        policy=_pod_policy(cluster, pod, port),
     )
+
+
+def _pod_policy(cluster: Cluster, pod: Pod, port: int) -> ServicePolicy | None:
+    """That of the service whose port it is; none when several services have one, and they differ."""
+    found = {policy for one in services_on(cluster, pod, port) if (policy := cluster.policy_on(*one)) is not None}
+    return found.pop() if len(found) == 1 else None

@@ -15,7 +15,7 @@ import msgspec
 
 from contract.discovery import Destination, Subscribe
 from controller.cluster import Cluster
-from controller.destinations import parse_target, resolve
+from controller.destinations import locality, parse_target, resolve
 from controller.objects import Key
 from controller.opaque import Ports
 from controller.problems import unavailable
@@ -57,8 +57,8 @@ class Hub:
     streams: set[Stream] = field(default_factory=set)
     _askers: dict[str, dict[str, set[Stream]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(set)))
     """Address -> target -> streams."""
-    _encoded: dict[tuple[str, str], Encoded] = field(default_factory=dict)
-    """(target, node where it matters) -> answer, until the target is marked."""
+    _encoded: dict[str, dict[str, Encoded]] = field(default_factory=dict)
+    """Target -> the client's place where it matters -> answer, until the target is marked."""
 
     def open(self, subscribe: Subscribe) -> Stream:
         """Begin a stream; all its targets are marked.
@@ -88,8 +88,7 @@ class Hub:
             askers.discard(stream)
             if not askers:
                 del self._askers[ip][target]
-                self._encoded.pop((target, ""), None)
-            self._encoded.pop((target, stream.node), None)
+                self._encoded.pop(target, None)
             if not self._askers[ip]:
                 del self._askers[ip]
 
@@ -97,9 +96,8 @@ class Hub:
         """Mark the targets at these addresses in all streams that ask for them."""
         for ip in dirty:
             for target, askers in self._askers.get(ip, {}).items():
-                self._encoded.pop((target, ""), None)
+                self._encoded.pop(target, None)
                 for stream in askers:
-                    self._encoded.pop((target, stream.node), None)
                     stream.mark(target)
 
     def take(self, stream: Stream) -> list[bytes]:
@@ -134,12 +132,12 @@ class Hub:
         return sum(len(targets) for targets in self._askers.values())
 
     def _answer(self, target: str, node: str) -> Encoded:
-        service = self.cluster.service_at(parse_target(target)[0])
-        key = (target, node if service is not None and service.node_local else "")
-        found = self._encoded.get(key)
+        answers = self._encoded.setdefault(target, {})
+        place = locality(self.cluster, target, node)
+        found = answers.get(place)
         if found is None:
             destination: Destination = resolve(self.cluster, target, self.default_opaque, node)
-            found = self._encoded[key] = Encoded(destination.revision, msgspec.json.encode(destination))
+            found = answers[place] = Encoded(destination.revision, msgspec.json.encode(destination))
         return found
 
 

@@ -8,8 +8,21 @@ from typing import Any, Final
 
 import msgspec
 
+from contract import kinds
 from controller.objects import Record
-from controller.wire import NamespaceWire, PodWire, ServiceWire, SliceWire, WorkloadWire
+from controller.wire import (
+    FaultInjectionWire,
+    NamespaceWire,
+    NodeWire,
+    PodWire,
+    ServiceWire,
+    SliceWire,
+    TrafficPolicyWire,
+    WorkloadWire,
+)
+
+_ABSENT_PAUSE_S: Final = 60.0
+_CUSTOM_ABSENT_PAUSE_S: Final = 5.0
 
 
 class ListMeta(msgspec.Struct, gc=False):
@@ -57,6 +70,8 @@ class Kind:
     """Of the list over all namespaces."""
     wire: type[Any]
     """A struct of `controller.wire` with `record()`."""
+    absent_pause_s: float = _ABSENT_PAUSE_S
+    """Time between two looks for a kind that the server does not serve."""
 
     def decode(self, raw: bytes | msgspec.Raw) -> Record:
         """Read one object.
@@ -77,8 +92,22 @@ JOBS: Final = Kind("jobs", "/apis/batch/v1/jobs", WorkloadWire)
 DEPLOYMENTS: Final = Kind("deployments", "/apis/apps/v1/deployments", WorkloadWire)
 STATEFULSETS: Final = Kind("statefulsets", "/apis/apps/v1/statefulsets", WorkloadWire)
 DAEMONSETS: Final = Kind("daemonsets", "/apis/apps/v1/daemonsets", WorkloadWire)
+NODES: Final = Kind("nodes", "/api/v1/nodes", NodeWire)
+TRAFFIC_POLICIES: Final = Kind(
+    kinds.TRAFFIC_POLICIES,
+    f"/apis/{kinds.API_VERSION}/{kinds.TRAFFIC_POLICIES}",
+    TrafficPolicyWire,
+    _CUSTOM_ABSENT_PAUSE_S,
+)
+FAULT_INJECTIONS: Final = Kind(
+    kinds.FAULT_INJECTIONS,
+    f"/apis/{kinds.API_VERSION}/{kinds.FAULT_INJECTIONS}",
+    FaultInjectionWire,
+    _CUSTOM_ABSENT_PAUSE_S,
+)
 
 KINDS: Final = (
-    NAMESPACES, SERVICES, SLICES, PODS, REPLICASETS, JOBS, DEPLOYMENTS, STATEFULSETS, DAEMONSETS,
+    NAMESPACES, SERVICES, SLICES, PODS, REPLICASETS, JOBS, DEPLOYMENTS, STATEFULSETS, DAEMONSETS, NODES,
+    TRAFFIC_POLICIES, FAULT_INJECTIONS,
 )  # fmt: skip
 """A kind that the server does not serve (404) counts as empty."""

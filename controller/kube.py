@@ -54,7 +54,7 @@ class Api:
         self._client = client.ApiClient(configuration)
 
     def request(self, method: str, path: str, query: dict[str, str] | None = None, body: object = None) -> bytes:
-        """Exchange JSON; returns the body.
+        """Exchange JSON (PATCH: a merge patch); returns the body.
 
         Raises:
             ApiFault: the answer is no success; others of FAILURES: there was no answer.
@@ -84,7 +84,8 @@ class Api:
     def _send(
         self, method: str, path: str, query: dict[str, str] | None, body: object, timeout: tuple[float, float]
     ) -> Any:
-        headers = {"Accept": "application/json"} | ({"Content-Type": "application/json"} if body is not None else {})
+        media_type = "application/merge-patch+json" if method == "PATCH" else "application/json"
+        headers = {"Accept": "application/json"} | ({"Content-Type": media_type} if body is not None else {})
         call = self._client.param_serialize(
             method, path, query_params=list((query or {}).items()), header_params=headers, body=body,
             auth_settings=["BearerToken"],

@@ -29,6 +29,9 @@ class Meters:
     trust_writes: Counter = field(init=False)
     trust_failures: Counter = field(init=False)
     issuer_expiry_s: Gauge = field(init=False)
+    policies: Gauge = field(init=False)
+    status_writes: Counter = field(init=False)
+    status_failures: Counter = field(init=False)
 
     def __post_init__(self) -> None:
         registry = self.registry
@@ -78,4 +81,14 @@ class Meters:
         )
         self.issuer_expiry_s = Gauge(
             PREFIX + "issuer_expiry_timestamp_seconds", "When the issuer's certificate expires", registry=registry
+        )
+        self.policies = Gauge(
+            PREFIX + "policies",
+            "TrafficPolicies and FaultInjections, by kind and by the reason of their condition Accepted",
+            ["kind", "reason"],
+            registry=registry,
+        )
+        self.status_writes = Counter(PREFIX + "policy_status_writes", "Statuses of policies written", registry=registry)
+        self.status_failures = Counter(
+            PREFIX + "policy_status_failures", "Statuses of policies that could not be written", registry=registry
         )

@@ -10,6 +10,10 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from contract.kinds.injection import FaultInjection
+from contract.kinds.reading import Target
+from contract.kinds.traffic import TrafficPolicy
+
 FINISHED: Final = ("Succeeded", "Failed")
 """Phases of a pod that will never run again; its address may already be another pod's."""
 
@@ -44,6 +48,9 @@ class Pod(msgspec.Struct, frozen=True, gc=False):
     """The pod's own annotation; None where it has none."""
     created: str
     """RFC 3339, UTC: compares as text."""
+    weight: int = 1
+    bad_weight: str = ""
+    """What is wrong with the pod's weight annotation; its weight is 1 then."""
 
 
 class ServicePort(msgspec.Struct, frozen=True, gc=False):
@@ -77,6 +84,8 @@ class SliceEndpoint(msgspec.Struct, frozen=True, gc=False):
     """Name of the pod (in the slice's namespace), "" for endpoints that are no pods."""
     zone: str
     node: str
+    hinted_zones: tuple[str, ...] = ()
+    """Zones whose clients should use it."""
 
 
 class Slice(msgspec.Struct, frozen=True, gc=False):
@@ -84,6 +93,8 @@ class Slice(msgspec.Struct, frozen=True, gc=False):
     service: str
     ports: tuple[SlicePort, ...]
     endpoints: tuple[SliceEndpoint, ...]
+    hinted: bool = False
+    """Whether some endpoint has zones."""
 
 
 class Namespace(msgspec.Struct, frozen=True, gc=False):
@@ -100,7 +111,52 @@ class Workload(msgspec.Struct, frozen=True, gc=False):
     owner: Owner
 
 
-Record = Pod | Service | Slice | Namespace | Workload
+class Node(msgspec.Struct, frozen=True, gc=False):
+    key: Key
+    zone: str
+    """Label topology.kubernetes.io/zone, "" without."""
+
+
+class Condition(msgspec.Struct, frozen=True, gc=False):
+    """One condition of a policy's status."""
+
+    type: str
+    status: str
+    reason: str
+    message: str
+    generation: int
+    since: str = ""
+    """RFC 3339: when `status` last changed."""
+
+
+class Policy(msgspec.Struct, frozen=True, gc=False):
+    """A TrafficPolicy or a FaultInjection."""
+
+    kind: str
+    """Lower-case plural."""
+    key: Key
+    created: str
+    generation: int
+    version: str
+    """resourceVersion: a status is written against it."""
+    content: TrafficPolicy | FaultInjection | None
+    """None: it cannot be honoured."""
+    fault: str = ""
+    """Why not: one line a fault."""
+    conditions: tuple[Condition, ...] = ()
+    """What its status says now."""
+
+    @property
+    def target(self) -> Target | None:
+        return None if self.content is None else self.content.target
+
+    @property
+    def age(self) -> tuple[str, str]:
+        """Of policies that concern the same, the least of this wins: the oldest, then the first by name."""
+        return self.created, self.key.name
+
+
+Record = Pod | Service | Slice | Namespace | Workload | Node | Policy
 
 
 def canonical_ip(text: str) -> str:

@@ -67,7 +67,7 @@ def pod_protocol(cluster: Cluster, pod: Pod, port: int, default: Ports) -> Proto
     listed = _pod_ports(cluster, pod, default)
     if listed is not None and has_port(listed, port):
         return "opaque"
-    for service, service_port in _services_on(cluster, pod, port):
+    for service, service_port in services_on(cluster, pod, port):
         service_listed = _service_ports(cluster, service, default)
         if service_listed is not None and has_port(service_listed, service_port.port):
             return "opaque"
@@ -85,7 +85,7 @@ def _pod_ports(cluster: Cluster, pod: Pod, default: Ports) -> Ports | None:
     return annotated(default, cluster.namespace_opaque_ports(pod.key.namespace), pod.opaque_ports)
 
 
-def _services_on(cluster: Cluster, pod: Pod, port: int) -> Iterator[tuple[Service, ServicePort]]:
+def services_on(cluster: Cluster, pod: Pod, port: int) -> Iterator[tuple[Service, ServicePort]]:
     """The services of which the pod's port is an endpoint."""
     for piece in cluster.slices_with(pod.key):
         service = cluster.services.get(Key(piece.key.namespace, piece.service))

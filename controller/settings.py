@@ -10,6 +10,9 @@ What the controller's ServiceAccount needs (nothing else):
     apps               replicasets, deployments, statefulsets,
                        daemonsets                                      list, watch         cluster
     batch              jobs                                            list, watch         cluster
+    ""                 nodes                                           list, watch         cluster
+    policy.tulle.mesh  trafficpolicies, faultinjections                list, watch         cluster
+    policy.tulle.mesh  trafficpolicies/status, faultinjections/status  patch               cluster
     ""                 secrets, named tulle-identity-issuer            get                 own namespace
     ""                 secrets (RBAC cannot name what is to be made)   create              own namespace
     ""                 configmaps, named tulle-trust-bundle            get, update         cluster

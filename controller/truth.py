@@ -1,18 +1,24 @@
 """What the running controller knows, in one place: the wiring's values that routes ask. Turn."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
+from typing import Final
 
 import structlog
 
 from controller.cluster import Change, Cluster, Replace
 from controller.hub import Hub
-from controller.kinds import KINDS, Kind
+from controller.kinds import FAULT_INJECTIONS, KINDS, SERVICES, TRAFFIC_POLICIES, Kind
 from controller.meters import Meters
+from controller.objects import Pod
 from controller.problems import unavailable
 from controller.settings import Settings
 from controller.traffic import Traffic
+
+JUDGED_BY: Final = frozenset(kind.name for kind in (TRAFFIC_POLICIES, FAULT_INJECTIONS, SERVICES))
+"""Kinds whose changes may change the status of a policy."""
 
 Delivery = tuple[Change | Replace, float]
 """A change, and when it was read off its connection."""
@@ -28,6 +34,7 @@ class Truth:
     clock: Callable[[], float] = monotonic
     unsynced: dict[str, str] = field(default_factory=lambda: {kind.name: "not read yet" for kind in KINDS})
     """Kind -> why it was not read whole yet."""
+    policies_changed: asyncio.Event = field(default_factory=asyncio.Event)
     hub: Hub = field(init=False)
     traffic: Traffic = field(init=False)
 
@@ -49,7 +56,10 @@ class Truth:
     def on_changes(self, batch: Sequence[Delivery]) -> None:
         """Apply changes in order and wake the streams that they concern."""
         for change, _ in batch:
+            self._tell_bad_weight(change)
             self.cluster.apply(change)
+            if change.kind in JUDGED_BY:
+                self.policies_changed.set()
             if isinstance(change, Replace):
                 self.meters.watch_lists.labels(change.kind).inc()
                 self._note_synced(change.kind)
@@ -66,6 +76,14 @@ class Truth:
         if kind.name in self.unsynced:
             self.unsynced[kind.name] = why
         structlog.get_logger().warning("watch failed", kind=kind.name, fault=why)
+
+    def _tell_bad_weight(self, change: Change | Replace) -> None:
+        records = change.records if isinstance(change, Replace) else (change.record,)
+        for pod in records:
+            if isinstance(pod, Pod) and pod.bad_weight and pod != self.cluster.pods.get(pod.key):
+                structlog.get_logger().warning(
+                    "weight ignored", namespace=pod.key.namespace, pod=pod.key.name, fault=pod.bad_weight
+                )
 
     def _note_synced(self, kind: str) -> None:
         self.meters.watch_synced.labels(kind).set(1)

@@ -29,7 +29,6 @@ WATCH_S: Final = (240, 300)
 """A watch is ended by the server after a random time between these, so that watches spread over replicas again."""
 FIRST_PAUSE_S: Final = 0.25
 LONGEST_PAUSE_S: Final = 30.0
-NOT_SERVED_PAUSE_S: Final = 60.0
 SETTLED_S: Final = 5.0
 """A watch that lived this long ends a series of failures."""
 LINE_BYTES: Final = 16 << 20
@@ -92,7 +91,7 @@ class Watcher:
             except ApiFault as fault:
                 if fault.status == 404 and not position:
                     self.deliver(Replace(self.kind.name, ()), monotonic())
-                    self._stopping.wait(NOT_SERVED_PAUSE_S)
+                    self._stopping.wait(self.kind.absent_pause_s)
                     continue
                 position = "" if fault.status in (404, 410) else position
                 self.on_failure(self.kind, str(fault))

@@ -8,17 +8,23 @@ batch/v1.
 """
 
 from sys import intern
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
-from contract import names
+from contract import kinds, names
+from contract.kinds.injection import FaultInjection, read_fault_injection
+from contract.kinds.reading import Faulty
+from contract.kinds.traffic import TrafficPolicy, read_traffic_policy
 from controller.objects import (
     NO_OWNER,
+    Condition,
     Key,
     Namespace,
+    Node,
     Owner,
     Pod,
+    Policy,
     Service,
     ServicePort,
     Slice,
@@ -29,6 +35,7 @@ from controller.objects import (
 )
 
 SERVICE_NAME_LABEL: Final = "kubernetes.io/service-name"
+ZONE_LABEL: Final = "topology.kubernetes.io/zone"
 
 
 class _OwnerReference(msgspec.Struct, gc=False):
@@ -86,6 +93,7 @@ class PodWire(msgspec.Struct, gc=False):
 
     def record(self) -> Pod:
         addresses = [item.ip for item in self.status.pod_ips or ()] or [self.status.pod_ip or ""]
+        weight, bad_weight = _weight(self.metadata.annotation(names.WEIGHT))
         return Pod(
             key=self.metadata.key(),
             ips=tuple(canonical_ip(ip) for ip in addresses if ip),
@@ -97,7 +105,18 @@ class PodWire(msgspec.Struct, gc=False):
             meshed=self.metadata.label(names.MESHED) is not None,
             opaque_ports=self.metadata.annotation(names.OPAQUE_PORTS),
             created=self.metadata.creation_timestamp or "",
+            weight=weight,
+            bad_weight=bad_weight,
         )
+
+
+def _weight(text: str | None) -> tuple[int, str]:
+    if text is None:
+        return 1, ""
+    try:
+        return kinds.parse_weight(text), ""
+    except ValueError as fault:
+        return 1, str(fault)
 
 
 class _ServicePortWire(msgspec.Struct, rename="camel", gc=False):
@@ -141,12 +160,21 @@ class _Reference(msgspec.Struct, gc=False):
     name: str | None = None
 
 
+class _ForZone(msgspec.Struct, gc=False):
+    name: str = ""
+
+
+class _Hints(msgspec.Struct, rename="camel", gc=False):
+    for_zones: tuple[_ForZone, ...] | None = None
+
+
 class _EndpointWire(msgspec.Struct, rename="camel", gc=False):
     addresses: tuple[str, ...] = ()
     conditions: _Conditions = msgspec.field(default_factory=_Conditions)
     target_ref: _Reference | None = None
     zone: str | None = None
     node_name: str | None = None
+    hints: _Hints | None = None
 
     def record(self) -> SliceEndpoint:
         conditions, target = self.conditions, self.target_ref
@@ -159,6 +187,7 @@ class _EndpointWire(msgspec.Struct, rename="camel", gc=False):
             pod=target.name or "" if target is not None and target.kind == "Pod" else "",
             zone=intern(self.zone or ""),
             node=intern(self.node_name or ""),
+            hinted_zones=tuple(intern(zone.name) for zone in (self.hints or _Hints()).for_zones or ()),
         )
 
 
@@ -176,7 +205,8 @@ class SliceWire(msgspec.Struct, rename="camel", gc=False):
 
     def record(self) -> Slice:
         usable = self.address_type in ("IPv4", "IPv6")
-        endpoints = (self.endpoints or ()) if usable else ()
+        written = (self.endpoints or ()) if usable else ()
+        endpoints = tuple(endpoint.record() for endpoint in written if endpoint.addresses)
         return Slice(
             key=self.metadata.key(),
             service=self.metadata.label(SERVICE_NAME_LABEL) or "",
@@ -185,7 +215,8 @@ class SliceWire(msgspec.Struct, rename="camel", gc=False):
                 for port in self.ports or ()
                 if port.port is not None and (port.protocol or "TCP") == "TCP"
             ),
-            endpoints=tuple(endpoint.record() for endpoint in endpoints if endpoint.addresses),
+            endpoints=endpoints,
+            hinted=any(endpoint.hinted_zones for endpoint in endpoints),
         )
 
 
@@ -208,4 +239,74 @@ class WorkloadWire(msgspec.Struct, gc=False):
         return Workload(self.metadata.key(), self.metadata.owner())
 
 
-Wire = PodWire | ServiceWire | SliceWire | NamespaceWire | WorkloadWire
+class NodeWire(msgspec.Struct, gc=False):
+    metadata: _Metadata
+
+    def record(self) -> Node:
+        return Node(Key("", self.metadata.name), intern(self.metadata.label(ZONE_LABEL) or ""))
+
+
+class _ConditionWire(msgspec.Struct, rename="camel", gc=False):
+    type: str = ""
+    status: str = ""
+    reason: str = ""
+    message: str = ""
+    observed_generation: int = 0
+    last_transition_time: str = ""
+
+    def record(self) -> Condition:
+        return Condition(
+            self.type, self.status, self.reason, self.message, self.observed_generation, self.last_transition_time
+        )
+
+
+class _PolicyStatus(msgspec.Struct, gc=False):
+    conditions: tuple[_ConditionWire, ...] | None = None
+
+
+class _PolicyMetadata(_Metadata, gc=False):
+    generation: int = 0
+
+
+class TrafficPolicyWire(msgspec.Struct, gc=False):
+    metadata: _PolicyMetadata
+    spec: Any = None
+    status: _PolicyStatus = msgspec.field(default_factory=_PolicyStatus)
+
+    def record(self) -> Policy:
+        try:
+            return _policy(kinds.TRAFFIC_POLICIES, self, read_traffic_policy({"spec": self.spec}), "")
+        except Faulty as fault:
+            return _policy(kinds.TRAFFIC_POLICIES, self, None, str(fault))
+
+
+class FaultInjectionWire(msgspec.Struct, gc=False):
+    metadata: _PolicyMetadata
+    spec: Any = None
+    status: _PolicyStatus = msgspec.field(default_factory=_PolicyStatus)
+
+    def record(self) -> Policy:
+        try:
+            return _policy(kinds.FAULT_INJECTIONS, self, read_fault_injection({"spec": self.spec}), "")
+        except Faulty as fault:
+            return _policy(kinds.FAULT_INJECTIONS, self, None, str(fault))
+
+
+def _policy(
+    kind: str, wire: TrafficPolicyWire | FaultInjectionWire, content: TrafficPolicy | FaultInjection | None, fault: str
+) -> Policy:
+    return Policy(
+        kind=kind,
+        key=wire.metadata.key(),
+        created=wire.metadata.creation_timestamp or "",
+        generation=wire.metadata.generation,
+        version=wire.metadata.resource_version,
+        content=content,
+        fault=fault,
+        conditions=tuple(condition.record() for condition in wire.status.conditions or ()),
+    )
+
+
+Wire = (
+    PodWire | ServiceWire | SliceWire | NamespaceWire | WorkloadWire | NodeWire | TrafficPolicyWire | FaultInjectionWire
+)

@@ -17,6 +17,7 @@ from controller.kinds import KINDS, Kind
 from controller.kube import Api
 from controller.settings import Settings
 from controller.sidecars import SLOW_S
+from controller.status import StatusWriter
 from controller.trust import Trust
 from controller.truth import Delivery, Truth
 from controller.watcher import Watcher
@@ -89,7 +90,8 @@ async def serve(settings: Settings, api: Api, listener: socket.socket) -> None:
     for watcher in watchers:
         watcher.start()
     trust = Trust(api, truth.cluster, truth.meters, settings.namespace, settings.cluster_domain)
-    tasks = [loop.create_task(_forever(work)) for work in (trust.run, lambda: _expire(truth))]
+    writer = StatusWriter(api, truth)
+    tasks = [loop.create_task(_forever(work)) for work in (trust.run, writer.run, lambda: _expire(truth))]
     host, port = listener.getsockname()[:2]
     structlog.get_logger().info("listening", version=VERSION, address=host, port=port, api_server=api.host)
     try:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TypeVar
 
-from contract import names
+from contract import kinds, names
 from contract.lists import PortRange, Subnet, merge_ports, parse_ports, parse_subnets
 from webhook.quantities import parse_cpu, parse_memory
 from webhook.settings import LOG_LEVELS, Resources, Settings
@@ -18,6 +18,7 @@ from webhook.settings import LOG_LEVELS, Resources, Settings
 T = TypeVar("T")
 
 PREFIX = "tulle.mesh/"
+WORKLOAD_PREFIX = "config.tulle.mesh/"
 SETTINGS = (
     names.SKIP_INBOUND_PORTS,
     names.SKIP_OUTBOUND_PORTS,
@@ -32,7 +33,9 @@ SETTINGS = (
     names.PROXY_UID,
     names.PROXY_IMAGE,
 )
-KNOWN = frozenset(value for value in vars(names).values() if isinstance(value, str) and value.startswith(PREFIX))
+KNOWN = frozenset(
+    value for value in vars(names).values() if isinstance(value, str) and value.startswith((PREFIX, WORKLOAD_PREFIX))
+)
 
 MAXIMUM_VALUE_CHARS = 4096
 """Longer settings are refused: they would travel on in every pod."""
@@ -67,6 +70,8 @@ def read_options(pod: Annotations, namespace: Annotations, settings: Settings) -
     """Find what holds for a pod with these annotations. Raises Refused at the first fault."""
     for owner, annotations in (("pod", pod), ("namespace", namespace)):
         _check_names(owner, annotations)
+    if names.WEIGHT in pod:
+        _parsed("pod", names.WEIGHT, pod[names.WEIGHT], kinds.parse_weight)
     source = _Source(pod, namespace)
     return Options(
         skip_inbound_ports=source.ports(names.SKIP_INBOUND_PORTS, settings.skip_inbound_ports),
@@ -182,6 +187,6 @@ def check_limits(resources: Resources) -> None:
 
 def _check_names(owner: str, annotations: Annotations) -> None:
     for name in annotations:
-        if name.startswith(PREFIX) and name not in KNOWN:
+        if name.startswith((PREFIX, WORKLOAD_PREFIX)) and name not in KNOWN:
             near = get_close_matches(name, KNOWN, n=1) or [names.INJECT]
             raise Refused(f"{owner} annotation {name} is unknown; did you mean {near[0]}?")

@@ -11,7 +11,7 @@ import structlog
 from fastapi import FastAPI, Request, Response
 
 from contract import VERSION
-from webhook import certificates, review
+from webhook import certificates, policies, review
 from webhook.annotations import Refused
 from webhook.events import owner_name, skip_event
 from webhook.inject import Patch, Skip, inject
@@ -81,6 +81,18 @@ def make_app(parts: Parts) -> FastAPI:
             return _error(400, str(error), parts, began_s)
         return await _answer(request, parts, began_s)
 
+    @app.post("/validate")
+    async def validate_route(http: Request) -> Response:
+        began_s = time.perf_counter()
+        body = await _body(http)
+        if body is None:
+            return _error(413, f"the body is larger than {BODY_LIMIT_BYTES} bytes", parts, began_s)
+        try:
+            request = review.parse_review(body)
+        except review.BadReview as error:
+            return _error(400, str(error), parts, began_s)
+        return _judge(request, parts, began_s)
+
     @app.get("/healthz")
     async def healthz() -> Response:
         return Response("ok\n", media_type="text/plain")
@@ -117,6 +129,15 @@ async def _answer(request: review.Request, parts: Parts, began_s: float) -> Resp
     return _done(review.answer_decision(request, decision), request, parts, outcome, message, began_s)
 
 
+def _judge(request: review.Request, parts: Parts, began_s: float) -> Response:
+    verdict = policies.judge(request)
+    if verdict.fault:
+        answer, outcome = review.answer_refusal(request, verdict.fault), ("refused", verdict.reason)
+    else:
+        answer, outcome = review.answer_untouched(request), ("accepted", verdict.reason)
+    return _done(answer, request, parts, outcome, verdict.fault, began_s)
+
+
 def _tell(request: review.Request, skip: Skip, parts: Parts) -> None:
     # The registration promises no side effects for a dry run; and of a pod already injected there is no news.
     if request.dry_run or not skip.operations:
@@ -131,16 +152,17 @@ def _done(
 ) -> Response:
     elapsed_s = time.perf_counter() - began_s
     parts.metrics.record(*outcome, elapsed_s)
-    pod = request.object or {}
-    metadata = pod.get("metadata") if isinstance(pod.get("metadata"), dict) else {}
+    found = request.object or {}
+    metadata = found.get("metadata") if isinstance(found.get("metadata"), dict) else {}
+    name = request.name or (metadata or {}).get("name") or (metadata or {}).get("generateName") or ""
+    whose = {"pod": name, "owner": owner_name(found)} if request.kind.kind == "Pod" else {request.kind.kind: name}
     log.info(
         "decision",
         decision=outcome[0],
         reason=outcome[1],
         message=message,
         namespace=request.namespace,
-        pod=request.name or (metadata or {}).get("name") or (metadata or {}).get("generateName") or "",
-        owner=owner_name(pod),
+        **whose,
         uid=request.uid,
         dry_run=request.dry_run,
         elapsed_ms=round(elapsed_s * 1000, 2),

@@ -1,7 +1,8 @@
-"""Keep the serving certificate and the published caBundle true to each other. Edge; one thread.
+"""Keep the serving certificate and the published caBundles true to each other. Edge; one thread.
 
-Each round reads the Secret and the registration, changes what is due, and says whether an API server that trusts the
-registration would accept what is served. Replicas run the same rounds; the first to write wins, the others read.
+Each round reads the Secret and the registrations, changes what is due, and says whether an API server that trusts the
+registrations would accept what is served. Without the validating one the webhook is ready all the same: policies are
+judged by the controller too. Replicas run the same rounds; the first to write wins, the others read.
 """
 
 from base64 import b64decode, b64encode
@@ -16,7 +17,7 @@ import structlog
 from contract import names
 from webhook import certificates
 from webhook.certificates import BadMaterial, Material
-from webhook.kube import Kube, KubeError
+from webhook.kube import MUTATING, VALIDATING, Kube, KubeError
 from webhook.tls import ServingContext
 
 Json = dict[str, Any]
@@ -38,6 +39,8 @@ class Standing:
 
     fault: str | None
     native_sidecar: bool
+    is_complete: bool = True
+    """Whether both registrations are there."""
 
 
 class Keeper:
@@ -68,7 +71,7 @@ class Keeper:
         """Do rounds until told to stop."""
         while not stop.is_set():
             self.round()
-            stop.wait(ROUND_S if self.fault is None else UNREADY_ROUND_S)
+            stop.wait(ROUND_S if self.fault is None and self.standing.is_complete else UNREADY_ROUND_S)
 
     def round(self) -> None:
         """Do one round and note its finding."""
@@ -86,9 +89,11 @@ class Keeper:
     def _round(self) -> Standing:
         native = self._kube.server_version() >= NATIVE_SIDECAR_VERSION
         material = self._material()
-        published, changed = self._publish(material.bundle)
+        published, changed = self._publish(MUTATING, material.bundle)
         if published is None:
-            return Standing(f"MutatingWebhookConfiguration {names.WEBHOOK} does not exist", native)
+            return Standing(f"{MUTATING} {names.WEBHOOK} does not exist", native)
+        validating, also_changed = self._publish(VALIDATING, material.bundle)
+        published, changed = [*published, *(validating or [])], changed or also_changed
         # A bundle just published may not have reached every API server: what is served stays for one round more,
         # unless it is the throwaway certificate of the start.
         if material != self._serving.material and not (changed and self._is_serving_own):
@@ -96,7 +101,7 @@ class Keeper:
             self._is_serving_own = True
             log.info("certificate", action="loaded", expires=certificates.expiry(material.leaf).isoformat())
         faults = (certificates.serves(self._serving.material.leaf, bundle, self._now()) for bundle in published)
-        return Standing(next((fault for fault in faults if fault), None), native)
+        return Standing(next((fault for fault in faults if fault), None), native, validating is not None)
 
     def _material(self) -> Material:
         """What the Secret holds after this round: read, made for the first time, mended or renewed."""
@@ -126,9 +131,9 @@ class Keeper:
         served = self._serving.material
         return certificates.renewed(served, self._names, now) or served
 
-    def _publish(self, bundle: bytes) -> tuple[list[bytes] | None, bool]:
-        """Make every webhook of the registration trust the bundle; return what each trusts now, and if it changed."""
-        found = self._kube.registration()
+    def _publish(self, kind: str, bundle: bytes) -> tuple[list[bytes] | None, bool]:
+        """Make every webhook of a registration trust the bundle; return what each trusts now, and if it changed."""
+        found = self._kube.registration(kind)
         if found is None:
             return None, False
         published = [_bundle_of(hook) for hook in found.get("webhooks") or []]
@@ -140,7 +145,7 @@ class Keeper:
         ]
         text = b64encode(bundle).decode()
         operations += [{"op": "add", "path": f"/webhooks/{n}/clientConfig/caBundle", "value": text} for n in stale]
-        if self._kube.patch_registration(operations):
+        if self._kube.patch_registration(kind, operations):
             log.info("certificate", action="published", webhooks=len(stale))
             return [bundle] * len(published), True
         return published, False

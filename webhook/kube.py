@@ -25,6 +25,9 @@ TIMEOUT_S = (3.0, 10.0)
 ADMISSION_TIMEOUT_S = (1.0, 3.0)
 """The same while an admission waits: the API server gives up on the webhook after 5 s."""
 
+MUTATING = "MutatingWebhookConfiguration"
+VALIDATING = "ValidatingWebhookConfiguration"
+
 SERVICE_HOST = "KUBERNETES_SERVICE_HOST"
 """Kubernetes sets it in every container."""
 
@@ -139,19 +142,19 @@ class Kube:
             raise
         return True
 
-    def registration(self) -> Json | None:
-        """The MutatingWebhookConfiguration, or None while nobody has applied it."""
+    def registration(self, kind: str) -> Json | None:
+        """The MUTATING or VALIDATING configuration, or None while nobody has applied it."""
         try:
-            return self._json("GET", _REGISTRATION)
+            return self._json("GET", _registration(kind))
         except KubeError as error:
             if error.status == 404:
                 return None
             raise
 
-    def patch_registration(self, operations: list[Json]) -> bool:
+    def patch_registration(self, kind: str, operations: list[Json]) -> bool:
         """Apply RFC 6902 operations; False when the object changed meanwhile."""
         try:
-            self._json("PATCH", _REGISTRATION, operations, content_type="application/json-patch+json")
+            self._json("PATCH", _registration(kind), operations, content_type="application/json-patch+json")
         except KubeError as error:
             if error.status in (409, 422):
                 return False
@@ -211,7 +214,8 @@ class Kube:
             return self._api.call_api(*request, _request_timeout=timeout_s).response
 
 
-_REGISTRATION = f"/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/{names.WEBHOOK}"
+def _registration(kind: str) -> str:
+    return f"/apis/admissionregistration.k8s.io/v1/{kind.lower()}s/{names.WEBHOOK}"
 
 
 def _lines(response: Any) -> Iterator[bytes]:

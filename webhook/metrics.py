@@ -18,7 +18,8 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._decisions = Counter(
             "tulle_webhook_decisions",
-            "Admission requests by decision (injected, skipped, refused, untouched, malformed, failed) and reason.",
+            "Admission requests by decision (injected, skipped, accepted, refused, untouched, malformed, failed) "
+            "and reason.",
             ["decision", "reason"],
             registry=self._registry,
         )

@@ -27,7 +27,7 @@ class GroupVersionKind(msgspec.Struct, frozen=True):
 
 
 class Request(msgspec.Struct, frozen=True, rename="camel"):
-    """The part of an AdmissionRequest that injection reads."""
+    """The part of an AdmissionRequest that is read."""
 
     uid: str
     kind: GroupVersionKind
@@ -36,6 +36,7 @@ class Request(msgspec.Struct, frozen=True, rename="camel"):
     name: str = ""
     dry_run: bool = False
     object: dict[str, Any] | None = None
+    old_object: dict[str, Any] | None = None
 
 
 class Review(msgspec.Struct, frozen=True, rename="camel"):
@@ -84,12 +85,12 @@ def answer_decision(request: Request, decision: Patch | Skip) -> bytes:
 
 
 def answer_untouched(request: Request) -> bytes:
-    """Write the answer for an object that is none of the injector's business."""
+    """Write the answer that lets an object in as it is."""
     return _answer({"uid": request.uid, "allowed": True})
 
 
 def answer_refusal(request: Request, message: str) -> bytes:
-    """Write the answer that keeps the pod out and says why."""
+    """Write the answer that keeps the object out and says why."""
     status = {"status": "Failure", "code": 422, "reason": "Invalid", "message": message}
     return _answer({"uid": request.uid, "allowed": False, "status": status})
 

@@ -5,13 +5,14 @@ here (`webhook.annotations`).
 
 RBAC that the webhook needs, and nothing more:
 
-| scope         | group                        | resource                                      | verbs            |
-|---------------|------------------------------|-----------------------------------------------|------------------|
-| own namespace | ""                           | secrets                                       | create           |
-| own namespace | ""                           | secrets `tulle-webhook-tls`                   | get, update      |
-| cluster       | admissionregistration.k8s.io | mutatingwebhookconfigurations `tulle-webhook` | get, patch       |
-| cluster       | ""                           | namespaces                                    | get, list, watch |
-| cluster       | ""                           | events                                        | create           |
+| scope         | group                        | resource                                        | verbs            |
+|---------------|------------------------------|-------------------------------------------------|------------------|
+| own namespace | ""                           | secrets                                         | create           |
+| own namespace | ""                           | secrets `tulle-webhook-tls`                     | get, update      |
+| cluster       | admissionregistration.k8s.io | mutatingwebhookconfigurations `tulle-webhook`   | get, patch       |
+| cluster       | admissionregistration.k8s.io | validatingwebhookconfigurations `tulle-webhook` | get, patch       |
+| cluster       | ""                           | namespaces                                      | get, list, watch |
+| cluster       | ""                           | events                                          | create           |
 
 `/version` is open to every authenticated user (the cluster role system:public-info-viewer).
 """

@@ -136,8 +136,15 @@ def test_uninstall_names_everything_the_registration_first(api: Api, tulle: Tull
     assert [found[0]["kind"], found[-1]["kind"]] == ["MutatingWebhookConfiguration", "Namespace"]
     installed = [manifest.object for manifest in install.manifests("tulle", [], [], ha=False)]
     assert {(each["kind"], each["metadata"]["name"]) for each in found} == {
-        (each["kind"], each["metadata"]["name"]) for each in installed
+        (each["kind"], each["metadata"]["name"]) for each in installed if each["kind"] != "CustomResourceDefinition"
     }
+
+
+def test_uninstall_keeps_what_users_wrote_and_says_how_to_delete_it(api: Api, tulle: Tulle) -> None:
+    api.answers |= {"/api/v1/pods": items(), "/api/v1/configmaps": items()}
+    last = tulle("uninstall").out.splitlines()[-1]
+    assert last.startswith("# Kept")
+    assert "kubectl delete crd faultinjections.policy.tulle.mesh trafficpolicies.policy.tulle.mesh" in last
 
 
 def test_uninstall_finds_what_the_controller_made_in_other_namespaces(api: Api, tulle: Tulle) -> None:

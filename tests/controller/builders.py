@@ -6,8 +6,10 @@ from controller.objects import (
     NO_OWNER,
     Key,
     Namespace,
+    Node,
     Owner,
     Pod,
+    Policy,
     Record,
     Service,
     ServicePort,
@@ -96,6 +98,10 @@ def kind_of(record: Record) -> str:
             return "endpointslices"
         case Namespace():
             return "namespaces"
+        case Node():
+            return "nodes"
+        case Policy():
+            return record.kind
         case Workload():
             raise AssertionError("workloads are given with their kind")
 

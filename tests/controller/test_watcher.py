@@ -2,6 +2,7 @@
 
 import queue
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from time import monotonic
@@ -38,7 +39,6 @@ def api(server: ScriptedApi, tmp_path: Path) -> Api:
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "FIRST_PAUSE_S", 0.01)
     monkeypatch.setattr(module, "LONGEST_PAUSE_S", 0.05)
-    monkeypatch.setattr(module, "NOT_SERVED_PAUSE_S", 0.05)
 
 
 class Seen:
@@ -179,12 +179,13 @@ def test_server_that_is_down_is_tried_until_it_is_back(server: ScriptedApi, seen
 
 
 def test_kind_that_the_server_does_not_serve_is_empty_until_it_does(server: ScriptedApi, api: Api):
-    server.refused[STATEFULSETS.path] = 404
-    seen = Seen(api, STATEFULSETS)
+    kind = replace(STATEFULSETS, absent_pause_s=0.05)
+    server.refused[kind.path] = 404
+    seen = Seen(api, kind)
     assert seen.names() == []
     assert seen.faults.empty()
-    del server.refused[STATEFULSETS.path]
-    server.put(STATEFULSETS.path, pod("db"))
+    del server.refused[kind.path]
+    server.put(kind.path, pod("db"))
     while not (found := seen.names()):
         pass
     assert found == ["db"]

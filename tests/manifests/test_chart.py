@@ -243,6 +243,9 @@ def test_rights_are_the_few_that_the_programs_use() -> None:
         ("", "configmaps", "*", "create"),
         ("", "configmaps", names.TRUST_BUNDLE, "update"),
         ("admissionregistration.k8s.io", "mutatingwebhookconfigurations", names.WEBHOOK, "patch"),
+        ("admissionregistration.k8s.io", "validatingwebhookconfigurations", names.WEBHOOK, "patch"),
+        ("policy.tulle.mesh", "trafficpolicies/status", "*", "patch"),
+        ("policy.tulle.mesh", "faultinjections/status", "*", "patch"),
     }
     assert not [rule for rule in cluster_wide if rule[1] == "secrets" or "*" in (rule[0], rule[1], rule[3])]
 
