@@ -152,7 +152,7 @@ class App:
 
         client = controller_client(self.config)
         identity = (self.config.pod_namespace, self.config.pod_name)
-        discovery = Discovery(client, identity, self.pump, self.outbound, random.random, self._log)
+        discovery = Discovery(client, identity, self.pump, (self.outbound, self.inbound), random.random, self._log)
         reporter = Reporter(client, identity, secrets.token_hex(8), self.meter, time.monotonic, self._log)
         self.meter.gauges["discovery_connected"] = (
             lambda: discovery.statistics()["connected"],

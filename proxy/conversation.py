@@ -199,7 +199,9 @@ class Conversation:
         self.session.become(tunnel)
         tunnel.join(leg.channel, early, leg.reader.rest)
 
-    def answer(self, reason: str, detail: str, status: int = 0, retry_after_s: float = 0.0) -> int:
+    def answer(
+        self, reason: str, detail: str, status: int = 0, grpc_status: int = -1, retry_after_s: float = 0.0
+    ) -> None:
         """Answer in the sidecar's own name."""
         exchange = self._exchange
         keep_alive = (
@@ -221,7 +223,6 @@ class Conversation:
         self.channel.write(head + (_END if keep_alive else _END_CLOSE) + (b"" if is_head else body))
         self.parts.notice(self.direction, reason, detail)
         self.end_response(())
-        return status
 
     def cut(self, code: int) -> None:
         """Break the connection off, so that the client cannot take a part for the whole."""

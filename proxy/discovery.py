@@ -6,7 +6,7 @@ heartbeats is dead. When the controller is gone, the last snapshot stays, and st
 jittered pauses.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -42,7 +42,7 @@ class Discovery:
         client: "httpx.AsyncClient",
         identity: tuple[str, str],
         pump: Pump,
-        targets: Targets,
+        targets: Sequence[Targets],
         random: Callable[[], float],
         log: Any,
     ) -> None:
@@ -60,11 +60,18 @@ class Discovery:
         self.updates_count = 0
         self.updated_s = 0.0
         """When the controller was last heard (the pump's clock)."""
-        targets.is_connected = True  # until it is known to be otherwise: the first targets wait for an answer
-        targets.on_wanted = self._on_wanted
+        for some in targets:
+            some.is_connected = True  # until it is known to be otherwise: the first targets wait for an answer
+            some.on_wanted = self._on_wanted
 
     def _on_wanted(self) -> None:
         self._wanted.set()
+
+    def _all_wanted(self) -> dict[str, str]:
+        wanted: dict[str, str] = {}
+        for targets in reversed(self._targets):
+            wanted.update(targets.wanted())
+        return wanted
 
     async def run(self) -> None:
         """Keep a stream open for ever: one task a stream, the next begins when another target is wanted."""
@@ -73,7 +80,7 @@ class Discovery:
                 self._wanted = trio.Event()
                 scope = trio.CancelScope()
                 self._streams.append(scope)
-                nursery.start_soon(self._follow, self._targets.wanted(), scope)
+                nursery.start_soon(self._follow, self._all_wanted(), scope)
                 await self._wanted.wait()
                 await trio.sleep(GATHER_S)
 
@@ -86,7 +93,7 @@ class Discovery:
                 except Exception as error:  # all that httpx, msgspec and trio can raise: the data path must not care
                     self._on_failure(error)
                 await trio.sleep(self._pause_s())
-                wanted = self._targets.wanted()
+                wanted = self._all_wanted()
 
     async def _stream(self, wanted: dict[str, str], scope: trio.CancelScope) -> None:
         body = msgspec.json.encode(Subscribe(self._namespace, self._pod, wanted))
@@ -120,8 +127,9 @@ class Discovery:
             self._pump.enter(self._apply, update)
 
     def _apply(self, update: Update) -> None:
-        for fault in self._targets.apply(update.destinations):
-            self._log.warning("discovery told a bad destination", fault=fault)
+        for targets in self._targets:
+            for fault in targets.apply(update.destinations):
+                self._log.warning("discovery told a bad destination", fault=fault)
 
     def _on_connected(self, scope: trio.CancelScope) -> None:
         if scope.cancel_called:
@@ -133,13 +141,15 @@ class Discovery:
         if self._failures_count:
             self._log.info("discovery is back", failures=self._failures_count)
         self._failures_count = 0
-        self._targets.is_connected = True
+        for targets in self._targets:
+            targets.is_connected = True
 
     def _on_failure(self, error: Exception) -> None:
-        if self._targets.is_connected or not self._failures_count:
+        if self._targets[0].is_connected or not self._failures_count:
             self._log.warning("discovery is away; the last snapshot stays in use", error=repr(error))
         self._failures_count += 1
-        self._pump.enter(self._targets.disconnect)
+        for targets in self._targets:
+            self._pump.enter(targets.disconnect)
 
     def _pause_s(self) -> float:
         limit_s = min(BACKOFF_MAX_S, BACKOFF_MIN_S * 2.0 ** min(self._failures_count, 10))
@@ -148,4 +158,4 @@ class Discovery:
     def statistics(self) -> dict[str, float]:
         """For metrics: whether connected, the age of what is known in seconds."""
         age_s: float = self._pump.now_s - self.updated_s if self.updates_count else float("inf")
-        return {"connected": float(self._targets.is_connected), "age_s": age_s}
+        return {"connected": float(self._targets[0].is_connected), "age_s": age_s}

@@ -56,7 +56,16 @@ REASONS: Final[dict[str, Reason]] = {
         Reason("ping-timeout", 504, "the server's HTTP/2 connection answers no PING"),
         Reason("no-extended-connect", 501, "the server takes no extended CONNECT (WebSocket over HTTP/2)"),
         Reason("request-timeout", 504, "the response did not begin within TULLE_PROXY_REQUEST_TIMEOUT_S"),
+        Reason(
+            "try-timeout", 504, "a try's response did not begin within its policy's time, and no other try followed"
+        ),
         Reason("idle-timeout", 504, "neither side moved a byte within TULLE_PROXY_STREAM_IDLE_TIMEOUT_S"),
+        # A policy said so.
+        Reason(
+            "overloaded", 503, "as many requests as its policy allows are under way; the queue is full, or too slow"
+        ),
+        Reason("rate-limited", 429, "more requests than its policy allows; Retry-After tells when there is room"),
+        Reason("fault-injected", 503, "a FaultInjection asked for this failure"),
         # The sidecar itself.
         Reason("loop", 508, "the destination is the sidecar's own listener"),
         Reason("draining", 503, "the sidecar is going away and cuts what outlived TULLE_PROXY_DRAIN_TIMEOUT_S"),

@@ -115,6 +115,28 @@ class RequestHead:
         """Find a header by its lower-case name; the first one's value, or nothing."""
         return _field(self.fields, name) if self.fields else _line(self.raw, name)
 
+    def with_value(self, name: bytes, value: bytes) -> "RequestHead":
+        """Copy the head with one more header, or another value of one that is there."""
+        raw, fields = self.raw, self.fields
+        if fields:
+            fields = (*(field for field in fields if field[0] != name), (name, value))
+        else:
+            start, end = _span(raw, name)
+            raw = raw[: start or -2] + name + b": " + value + b"\r\n" + raw[end or -2 :]
+        return RequestHead(
+            raw,
+            self.method,
+            self.target,
+            self.minor,
+            self.framing,
+            self.length_bytes,
+            self.keep_alive,
+            self.upgrade,
+            self.has_marks,
+            fields,
+            self.is_grpc,
+        )
+
 
 class ResponseHead:
     """A response's head, checked: in the form of its protocol, which is the form that goes to the client.
@@ -155,6 +177,13 @@ class ResponseHead:
         """Find a header by its lower-case name; the first one's value, or nothing."""
         return _field(self.fields, name) if self.fields else _line(self.raw, name)
 
+    def add(self, name: bytes, value: bytes) -> None:
+        """Add a header."""
+        if self.fields:
+            self.fields = (*self.fields, (name, value))
+        else:
+            self.raw += name + b": " + value + b"\r\n"
+
 
 def _field(fields: Headers, name: bytes) -> bytes:
     for found, value in fields:
@@ -164,9 +193,14 @@ def _field(fields: Headers, name: bytes) -> bytes:
 
 
 def _line(raw: bytes, name: bytes) -> bytes:
+    start, end = _span(raw, name)
+    return raw[start + len(name) + 1 : end].strip(b" \t\r\n")
+
+
+def _span(raw: bytes, name: bytes) -> tuple[int, int]:
+    """Find a header's line: where it begins, and where the next one does; 0, 0 when there is none."""
     start = raw.lower().find(b"\r\n" + name + b":")
     if start < 0:
-        return b""
-    start += len(name) + 3
-    end = raw.find(b"\r\n", start)
-    return raw[start : end if end >= 0 else len(raw)].strip(b" \t")
+        return 0, 0
+    end = raw.find(b"\r\n", start + 2)
+    return start + 2, end + 2 if end >= 0 else len(raw)

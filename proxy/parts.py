@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from proxy.channel import SocketChannel
 from proxy.config import Config
@@ -10,6 +10,9 @@ from proxy.meter import Meter, TcpSeries
 from proxy.pool import Pool
 from proxy.pump import Pump
 from proxy.seams import Door
+
+if TYPE_CHECKING:
+    from proxy.targets import Targets
 
 
 class Limited(Protocol):
@@ -36,6 +39,9 @@ class Parts:
     random: Callable[[], float]
     notice: Callable[[str, str, str], None]
     """(direction, reason, detail): one failure that the sidecar made; counted, and logged now and then."""
+    outbound: "Targets | None" = None
+    """Where mirrors find their targets."""
+    shadows_count: int = 0
     is_draining: bool = False
     sessions: dict[Limited, None] = field(default_factory=dict)
 

@@ -5,26 +5,34 @@ from typing import TYPE_CHECKING
 from proxy.meter import HttpSeries, TcpSeries
 from proxy.model import Address
 from proxy.policy.balance import DEFAULT_RTT_S
+from proxy.policy.load import HEALTHY
+from proxy.policy.outlier import Health
 
 if TYPE_CHECKING:
     from proxy.server import Server
 
 
 class Endpoint:
-    """One address that requests can go to. Satisfies policy.balance.Load."""
+    """One address that requests can go to. Satisfies policy.load.Load and policy.outlier.Judged, which explain."""
 
     __slots__ = (
+        "added_s",
         "address",
         "barred_until_s",
         "bars_count",
         "cost_at_s",
         "cost_s",
+        "ejected_until_s",
+        "health",
         "http",
         "idle",
         "in_flight",
         "is_gone",
         "is_meshed",
+        "is_preferred",
+        "probation",
         "tcp",
+        "weight",
     )
 
     def __init__(self, address: Address, http: HttpSeries, tcp: TcpSeries, is_meshed: bool = False) -> None:
@@ -38,6 +46,12 @@ class Endpoint:
         self.in_flight = 0
         self.barred_until_s = 0.0
         self.bars_count = 0
+        self.weight = 1
+        self.is_preferred = False
+        self.added_s = 0.0
+        self.ejected_until_s = 0.0
+        self.probation = HEALTHY
+        self.health: Health | None = None
         self.idle: list[Server] = []
         """Kept-alive connections, the most recently used last."""
         self.is_gone = False

@@ -37,6 +37,9 @@ meanwhile; with one to eight connections this saves a third of the CPU (bench ca
 MAX_STAY_S: Final = 0.005
 """Longest time without going back to trio, so that dials, timers and the admin port are late by no more."""
 
+MAX_CANCELLED_COUNT: Final = 1000
+"""Cancelled timers that may wait for their time; when they are more, and half of all, they are thrown out."""
+
 Handler = Callable[[int], None]
 """Called with the epoll events of its descriptor."""
 
@@ -44,13 +47,16 @@ Handler = Callable[[int], None]
 class ScheduledCall:
     """A callback to come; `cancel` forgets it."""
 
-    __slots__ = ("callback",)
+    __slots__ = ("_pump", "callback")
 
-    def __init__(self, callback: Callable[[], None]) -> None:
+    def __init__(self, callback: Callable[[], None], pump: "Pump") -> None:
         self.callback: Callable[[], None] | None = callback
+        self._pump = pump
 
     def cancel(self) -> None:
-        self.callback = None
+        if self.callback is not None:
+            self.callback = None
+            self._pump.cancelled_count += 1
 
 
 class Pump:
@@ -69,6 +75,8 @@ class Pump:
         self.now_s: float = clock()
         self.dialling_count = 0
         """Dials under way in the waiting world, which needs its turns."""
+        self.cancelled_count = 0
+        """Timers that wait in the heap for nothing."""
         self.turns_count = 0
         self.events_count = 0
 
@@ -162,7 +170,11 @@ class Pump:
 
     def call_at(self, when_s: float, callback: Callable[[], None]) -> ScheduledCall:
         """Call back at a time of the clock, not before."""
-        call = ScheduledCall(callback)
+        call = ScheduledCall(callback, self)
+        if self.cancelled_count > MAX_CANCELLED_COUNT and self.cancelled_count * 2 > len(self._timers):
+            self._timers = [timer for timer in self._timers if timer[2].callback is not None]
+            heapq.heapify(self._timers)
+            self.cancelled_count = 0
         heapq.heappush(self._timers, (when_s, next(self._order), call))
         if self._sleep is not None and self._timers[0][2] is call:
             self._sleep.deadline = trio.current_time() + max(0.0, when_s - self._clock())
@@ -172,8 +184,11 @@ class Pump:
         """Run the timers that are due; return the seconds until the next one, or infinity."""
         self.now_s = now_s = self._clock()
         while self._timers and self._timers[0][0] <= now_s:
-            callback = heapq.heappop(self._timers)[2].callback
-            if callback is not None:
+            call = heapq.heappop(self._timers)[2]
+            callback, call.callback = call.callback, None
+            if callback is None:
+                self.cancelled_count -= 1
+            else:
                 self.enter(callback)
         return max(0.0, self._timers[0][0] - self._clock()) if self._timers else float("inf")
 

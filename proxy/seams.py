@@ -97,6 +97,21 @@ class Leg(Protocol):
         """The response is whole: let the connection serve others, if it can."""
         ...
 
+    def hold(self) -> None:
+        """Let no more of the response come for now."""
+        ...
+
+    def release(self) -> None: ...
+
+    def run_free(self) -> None:
+        """Nobody takes this response piece by piece: let it come as fast as it can (a mirror's)."""
+        ...
+
+    @property
+    def queued_bytes(self) -> int:
+        """Request bytes written and not sent yet."""
+        ...
+
     def cancel(self, code: int) -> None:
         """Give up; HTTP/2 says so by a reset with this code."""
         ...
@@ -143,8 +158,18 @@ class Caller(Protocol):
         """The server has agreed to leave HTTP/1: become a tunnel; the exchange is over."""
         ...
 
-    def answer(self, reason: str, detail: str, status: int = 0, retry_after_s: float = 0.0) -> int:
-        """Answer in the sidecar's own name, which ends the exchange; return the status."""
+    def answer(
+        self, reason: str, detail: str, status: int = 0, grpc_status: int = -1, retry_after_s: float = 0.0
+    ) -> None:
+        """Answer in the sidecar's own name, which ends the exchange.
+
+        Args:
+            reason: a word of errors.REASONS.
+            detail: about whom or what, for people.
+            status: of HTTP; 0: the one that belongs to `reason`.
+            grpc_status: to a gRPC request; -1: the one that belongs to `reason`.
+            retry_after_s: seconds until it is worth trying again; 0: not told.
+        """
         ...
 
     def cut(self, code: int) -> None:

@@ -3,7 +3,7 @@
 import socket
 from typing import Final
 
-from proxy.channel import PAUSED_BY_PEER, SocketChannel
+from proxy.channel import PAUSED_BY_PEER, PAUSED_BY_TURN, SocketChannel
 from proxy.errors import WireFault
 from proxy.model import Headers, RequestHead, ResponseHead
 from proxy.pool import Endpoint, Pool
@@ -72,6 +72,19 @@ class Server:
     def finish(self, is_request_done: bool, now_s: float) -> None:
         """Leave the exchange: into the pool if the connection can be used again, else closed."""
         self.end(is_request_done and self.reader.keep_alive, now_s)
+
+    def hold(self) -> None:
+        self.channel.pause(PAUSED_BY_TURN)
+
+    def release(self) -> None:
+        self.channel.resume(PAUSED_BY_TURN)
+
+    def run_free(self) -> None:
+        """Nothing is ever held back unless somebody asks."""
+
+    @property
+    def queued_bytes(self) -> int:
+        return self.channel.queued_bytes
 
     def cancel(self, code: int) -> None:
         self.close()
