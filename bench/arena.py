@@ -5,9 +5,11 @@ everybody but uid 2102 redirected to it by the rules that `tulle-init` writes. S
 """
 
 import os
+import resource
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +30,21 @@ AS_SIDECAR = (
 )
 
 
+START_TIMEOUT_S = 20.0
+
+# Many short connections in a row need many ports, and their remains must not fill the connection table.
+_TUNING = (
+    ("net/ipv4/ip_local_port_range", "16000 65500"),
+    ("net/ipv4/tcp_tw_reuse", "1"),
+    ("net/ipv4/tcp_max_tw_buckets", "262144"),
+    ("net/core/somaxconn", "4096"),
+    ("net/netfilter/nf_conntrack_tcp_timeout_time_wait", "2"),
+    ("net/netfilter/nf_conntrack_tcp_timeout_close", "2"),
+)
+FILES_COUNT = min(65536, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+"""Open files that each process may have: many connections have two ends in a proxy. A container may allow fewer."""
+
+
 def _run(*command: str) -> None:
     subprocess.run(command, check=True, capture_output=True, text=True)
 
@@ -40,6 +57,9 @@ def arena() -> Iterator[None]:
         for name in names:
             _run("ip", "netns", "add", name)
             _run("ip", "-n", name, "link", "set", "lo", "up")
+            for path, value in _TUNING:
+                write = f"[ ! -e /proc/sys/{path} ] || echo {value} > /proc/sys/{path}"
+                _run("ip", "netns", "exec", name, "sh", "-c", write)
         _run("ip", "link", "add", "bench0", "netns", CLIENT, "type", "veth", "peer", "name", "bench0", "netns", SERVER)
         for name, ip in zip(names, (CLIENT_IP, SERVER_IP), strict=True):
             _run("ip", "-n", name, "address", "add", f"{ip}/30", "dev", "bench0")
@@ -67,11 +87,11 @@ def process(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a command in a namespace for as long as the block lasts; its output goes to `log`.
 
-    `ip netns exec` and `setpriv` exec in place, so the pid is the program's own.
+    `ip netns exec`, `prlimit` and `setpriv` exec in place, so the pid is the program's own.
     """
     with log.open("wb") as output:
         child = subprocess.Popen(
-            ("ip", "netns", "exec", namespace, *command),
+            ("ip", "netns", "exec", namespace, "prlimit", f"--nofile={FILES_COUNT}", *command),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -86,3 +106,14 @@ def process(
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
+
+
+def wait_listening(namespace: str, port: int) -> None:
+    """Return when something listens there; raise RuntimeError when nothing does in time."""
+    deadline = time.monotonic() + START_TIMEOUT_S
+    question = ("ip", "netns", "exec", namespace, "ss", "-Htln", f"sport = :{port}")
+    while time.monotonic() < deadline:
+        if subprocess.run(question, capture_output=True, check=True).stdout:
+            return
+        time.sleep(0.02)
+    raise RuntimeError(f"nothing listens on port {port} after {START_TIMEOUT_S:g} s")

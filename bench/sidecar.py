@@ -3,6 +3,8 @@
 It runs as in a pod: in a network namespace of its own, as uid 2102. Each figure is the median of RUNS.
 """
 
+import argparse
+import json
 import os
 import statistics
 import subprocess
@@ -12,7 +14,7 @@ import time
 from pathlib import Path
 
 from bench.arena import AS_SIDECAR, BIN, CLIENT, arena, process
-from bench.load import rss_mb
+from bench.probe import rss_mb
 from contract import environment
 from contract.ports import ADMIN_PORT
 
@@ -60,16 +62,25 @@ def sidecar(folder: Path) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure, print, and write where asked."""
+    parser = argparse.ArgumentParser(prog="bench.sidecar", description="Measure the sidecar's start and idle memory.")
+    parser.add_argument("--output", type=Path, help="write the rows as JSON to this file too")
+    options = parser.parse_args()
     if os.geteuid() != 0:
         sys.exit("the benchmark makes network namespaces: run it as root")
     with tempfile.TemporaryDirectory(prefix="tulle-bench-") as name, arena():
+        os.chmod(name, 0o755)
         starts = [sidecar(Path(name)) for _ in range(RUNS)]
-    for what, values, unit in (
-        ("exec to ready", [ms for ms, _ in starts], "ms"),
-        ("resident, idle", [mb for _, mb in starts], "MB"),
+    rows = []
+    for case, what, values, unit in (
+        ("ready", "exec to ready", [ms for ms, _ in starts], "ms"),
+        ("idle", "resident, idle", [mb for _, mb in starts], "MB"),
     ):
-        print(f"{what:15} {RUNS} runs  median {statistics.median(values):5.0f} {unit}  worst {max(values):5.0f} {unit}")
+        median, worst = statistics.median(values), max(values)
+        print(f"{what:15} {RUNS} runs  median {median:5.0f} {unit}  worst {worst:5.0f} {unit}")
+        rows.append({"case": case, "runs": RUNS, "unit": unit, "p50": round(median, 1), "worst": round(worst, 1)})
+    if options.output:
+        options.output.write_text(json.dumps(rows, indent=2) + "\n")
 
 
 if __name__ == "__main__":
