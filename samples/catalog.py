@@ -1,10 +1,13 @@
 """The catalog: which patterns stand for election. Run it with `python -m samples.catalog`.
 
-GET /patterns          all of them
-GET /patterns/{id}     one of them, or 404
+poll.proto says what it answers.
 """
 
-from samples.serving import Reply, Request, as_json, nothing_here, serve
+import grpc
+
+from samples.poll_pb2 import GetRequest, ListReply, ListRequest, Pattern
+from samples.poll_pb2_grpc import CatalogServicer, add_CatalogServicer_to_server
+from samples.rpc import Draining, serve
 
 # id, name, what is said of it, how CSS paints it
 PATTERNS = (
@@ -48,19 +51,25 @@ PATTERNS = (
      "radial-gradient(ellipse 5px 8px at 75% 70%,#3b322b 95%,#0000) 0 0/54px 66px,#b7a58c"),
 )  # fmt: skip
 
-BY_ID = {key: {"id": key, "name": name, "note": note, "background": paint} for key, name, note, paint in PATTERNS}
+BY_ID = {key: Pattern(id=key, name=name, note=note, background=paint) for key, name, note, paint in PATTERNS}
 
 
-def answer(request: Request) -> Reply:
-    match request.method, request.path:
-        case "GET" | "HEAD", ["patterns"]:
-            return as_json(200, list(BY_ID.values()))
-        case "GET" | "HEAD", ["patterns", key] if key in BY_ID:
-            return as_json(200, BY_ID[key])
-        case "GET" | "HEAD", ["patterns", key]:
-            return as_json(404, {"error": f"no pattern is called {key}"})
-    return nothing_here(request)
+class Catalog(CatalogServicer):
+    """The service."""
+
+    async def List(self, request: ListRequest, context: grpc.aio.ServicerContext) -> ListReply:
+        return ListReply(patterns=BY_ID.values())
+
+    async def Get(self, request: GetRequest, context: grpc.aio.ServicerContext) -> Pattern:
+        pattern = BY_ID.get(request.id)
+        if pattern is None:
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"no pattern is called {request.id}")
+        return pattern
+
+
+def register(server: grpc.aio.Server, _draining: Draining) -> None:
+    add_CatalogServicer_to_server(Catalog(), server)
 
 
 if __name__ == "__main__":
-    serve(answer)
+    serve(register)

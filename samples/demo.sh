@@ -54,12 +54,20 @@ run "kubectl -n vote get pods"
 
 step "4. What the mesh saw (one route of 'tally' always fails, on purpose)"
 printf 'Waiting for the first reports of the sidecars (every 10 s) ...\n'
-for _ in $(seq 60); do
-  { tulle stat deploy -n vote -t 30s -o json; tulle stat deploy/tally -n vote -t 30s --from deploy/web -o json; } 2>/dev/null |
-    grep -cE '"rps": [0-9]' | grep -q '^[4-9]' && break
+seen() {
+  { tulle stat deploy -n vote -t 30s -o json && tulle stat deploy/tally -n vote -t 30s --from deploy/web -o json; } 2>/dev/null |
+    grep -cE '"tcp_open_connections": [1-9]' | grep -q '^[4-9]'  # web, catalog, tally; and tally as web saw it
+}
+for _ in $(seq 40); do
+  seen && break
   sleep 0.5
 done
 run "tulle stat deploy -n vote -t 30s"
 run "tulle stat deploy -n vote -t 30s --from deploy/web"
+tally=$(kubectl -n vote get pods -l app=tally -o name)
+metrics="/api/v1/namespaces/vote/pods/${tally#pod/}:4191/proxy/metrics"
+if kubectl get --raw "$metrics" | grep -q 'grpc_status="13"'; then
+  run "kubectl get --raw $metrics | sed -nE 's/^response_total.*(grpc_status=\"[0-9]+\").* ([0-9]+)\$/\1 \2/p'"
+fi
 run "kubectl get --raw '/api/v1/namespaces/tulle/services/tulle-controller:8085/proxy/api/v1/namespaces/vote/deployments/web/stat?window=30s'"
 echo

@@ -1,4 +1,8 @@
-"""The front's page as text: patterns painted by CSS, a bar for their votes, a button each. No script, no assets."""
+"""The front's page as text: patterns painted by CSS, a bar for their votes, a button each. No assets.
+
+Without its one small script it is all there; with it, counts and ranks follow the live tally (no card moves under
+the hand that votes for it).
+"""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -28,13 +32,31 @@ li:hover{transform:translateY(-3px)}
 h2{font:600 19px/1.3 Georgia,"DejaVu Serif",serif;margin:0}
 .text p{margin:0 0 12px;color:var(--soft);font-size:14px;flex:1}
 .bar{height:6px;border-radius:3px;background:#f1eaf3;overflow:hidden}
-.bar i{display:block;height:100%;border-radius:3px;background:linear-gradient(90deg,#b98fb0,var(--accent))}
+.bar i{display:block;height:100%;border-radius:3px;transition:width .2s;
+ background:linear-gradient(90deg,#b98fb0,var(--accent))}
 .row{display:flex;align-items:center;justify-content:space-between;margin-top:12px;font-size:14px;color:var(--soft)}
+.row i{font-style:normal}
 .row b{font-size:18px;color:var(--ink);font-variant-numeric:tabular-nums}
 button{font:600 14px/1 inherit;color:#fff;background:var(--accent);border:0;border-radius:99px;padding:10px 18px;
  cursor:pointer}
 button:hover{background:#6f3c64}
 footer{margin-top:36px;color:var(--soft);font-size:14px}
+"""
+
+SCRIPT = """
+new EventSource("/api/live").onmessage = ({data}) => {
+  const votes = JSON.parse(data), of = card => votes[card.dataset.id] || 0
+  const cards = [...document.querySelectorAll("li")].sort((a, b) => of(b) - of(a))
+  const total = cards.reduce((sum, card) => sum + of(card), 0)
+  document.querySelector(".lead b").textContent = total === 1 ? "one vote" : total.toLocaleString("en") + " votes"
+  cards.forEach((card, index) => {
+    const share = 100 * of(card) / Math.max(total, 1)
+    card.querySelector(".rank").textContent = index + 1
+    card.querySelector(".bar i").style.width = share.toFixed(1) + "%"
+    card.querySelector(".row b").textContent = of(card).toLocaleString("en")
+    card.querySelector(".row i").textContent = share.toFixed(0)
+  })
+}
 """
 
 
@@ -48,8 +70,8 @@ def render(results: Sequence[Mapping[str, Any]], query: str) -> str:
 <h1>The Pattern Poll</h1>
 <p class="lead">One of these will hang in every window of town next season. So far <b>{votes}</b> say which.</p>
 {_note(results, query)}<ul>{cards}</ul>
-<footer>Served by <b>web</b>, with patterns from <b>catalog</b> and counts from <b>tally</b>.</footer>
-</main></body></html>
+<footer>Served by <b>web</b>, with patterns from <b>catalog</b> and counts from <b>tally</b>, which it asks over gRPC.
+</footer></main><script>{SCRIPT}</script></body></html>
 """
 
 
@@ -69,9 +91,9 @@ def _note(results: Sequence[Mapping[str, Any]], query: str) -> str:
 def _card(rank: int, one: Mapping[str, Any], total: int) -> str:
     key, votes = escape(one["id"]), one["votes"]
     share = 100 * votes / total
-    return f"""<li><div class="swatch" style="background:{escape(one["background"])}">
+    return f"""<li data-id="{key}"><div class="swatch" style="background:{escape(one["background"])}">
 <span class="rank">{rank}</span></div>
 <div class="text"><h2>{escape(one["name"])}</h2><p>{escape(one["note"])}</p>
 <div class="bar"><i style="width:{share:.1f}%"></i></div>
-<form class="row" method="post" action="/vote/{key}"><span><b>{votes:,}</b> &middot; {share:.0f} %</span>
+<form class="row" method="post" action="/vote/{key}"><span><b>{votes:,}</b> &middot; <i>{share:.0f}</i> %</span>
 <button>Vote</button></form></div></li>"""

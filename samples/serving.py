@@ -11,7 +11,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -36,12 +36,13 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """What goes back."""
+    """What goes back; a `stream` goes out piece by piece instead of the body, and is closed when its reader is gone."""
 
     status: int
     body: bytes
     content_type: str = "application/json"
     headers: dict[str, str] = field(default_factory=dict)
+    stream: Generator[bytes] | None = None
 
 
 Answer = Callable[[Request], Reply]
@@ -130,15 +131,37 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection |= self.server.draining
         self.send_response(reply.status)
         self.send_header("Content-Type", reply.content_type)
-        self.send_header("Content-Length", str(len(reply.body)))
+        if reply.stream is None:
+            self.send_header("Content-Length", str(len(reply.body)))
+        elif self._is_chunked:
+            self.send_header("Transfer-Encoding", "chunked")
+        else:
+            self.close_connection = True
         for name, value in reply.headers.items():
             self.send_header(name, value)
         if self.close_connection:
             self.send_header("Connection", "close")
         self.end_headers()
-        if self.command != "HEAD":
+        if reply.stream is not None:
+            self._stream(reply.stream)
+        elif self.command != "HEAD":
             self.wfile.write(reply.body)
         self.wfile.flush()
+
+    @property
+    def _is_chunked(self) -> bool:
+        """Whether the end of a stream can be told without closing the connection."""
+        return self.request_version != "HTTP/1.0"
+
+    def _stream(self, pieces: Generator[bytes]) -> None:
+        try:
+            for piece in pieces:
+                self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece) if self._is_chunked else piece)
+                self.wfile.flush()
+        finally:
+            pieces.close()
+        if self._is_chunked:
+            self.wfile.write(b"0\r\n\r\n")
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing for each request."""

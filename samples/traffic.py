@@ -6,7 +6,7 @@ TRAFFIC_DURATION_S     seconds until it ends by itself; 0: when it is stopped (0
 TRAFFIC_ALIVE          a file to touch at each request, for a liveness probe (none)
 
 One request at a time. Of ten requests two load the page, three the results, one the catalog, and four vote for a random
-pattern, so about one in thirty hits the route that always fails.
+pattern, so about one in thirty hits the route that always fails. Beside them one viewer follows the live results.
 """
 
 import json
@@ -59,6 +59,16 @@ def send(web: Caller, method: str, path: str) -> str:
         return "unreachable"
 
 
+def follow(web: Caller, stop: threading.Event) -> None:
+    """Keep one stream of live results open, anew whenever it ends."""
+    while not stop.is_set():
+        try:
+            web.call("GET", "/api/live")
+        except Unreachable:
+            pass
+        stop.wait(0.5)
+
+
 def main() -> None:
     rate = setting("TRAFFIC_RATE", 10, 0.1, 200)
     duration_s = setting("TRAFFIC_DURATION_S", 0, 0, 10**7)
@@ -67,6 +77,7 @@ def main() -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    threading.Thread(target=follow, args=(web, stop), daemon=True).start()
     chance, counts, names = random.Random(), Counter[str](), list[str]()
     start = due = reported = time.monotonic()
     while not stop.is_set() and not (duration_s and due - start >= duration_s):
