@@ -60,10 +60,12 @@ def warmth(load: Load, slow_start_s: float, now_s: float) -> float:
 
 
 ANY: Final = 0
-USABLE: Final = 1
-FREE: Final = 2
+OTHER: Final = 1
+"""Usable or not, but not tried before by the same request."""
+USABLE: Final = 2
+FREE: Final = 3
 """Usable, and below the limit of requests in flight."""
-FRESH: Final = 3
+FRESH: Final = 4
 """Free, and not tried before by the same request."""
 
 
@@ -82,8 +84,8 @@ class Sieve(Generic[E]):
     def passes(self, endpoint: E) -> bool:
         """Tell whether the endpoint is of the grade that is asked for."""
         grade = self.grade
-        if grade == ANY:
-            return True
+        if grade <= OTHER:
+            return grade == ANY or endpoint not in self.avoided
         if endpoint.barred_until_s > self.now_s or endpoint.ejected_until_s > self.now_s:
             return False
         if grade == USABLE:
