@@ -24,6 +24,7 @@ from proxy.conversation import Conversation
 from proxy.dial import TrioDoor
 from proxy.drain import AppListens, drain, kernel_app_listens
 from proxy.listener import Listener, OriginalDestination, kernel_original_destination
+from proxy.memory import Trimmer
 from proxy.meter import Meter
 from proxy.model import Address
 from proxy.notices import Notices
@@ -76,6 +77,7 @@ class App:
         self.pool = Pool(config.pool_idle_count, config.pool_idle_timeout_s)
         self.outbound = Targets("outbound", self.pump, self.meter, config.max_targets_count, config.discovery_timeout_s)
         self.inbound = Targets("inbound", self.pump, self.meter, config.max_targets_count, 0.0)
+        self.trimmer = Trimmer()
         self._notices = notices
         self.parts: Parts
         self.is_ready = False
@@ -203,6 +205,7 @@ class App:
     def _check(self) -> None:
         now_s = self.pump.now_s
         self.pool.sweep(now_s)
+        self.trimmer.look(len(self.parts.sessions) + self.pool.size_count, now_s)
         for session in list(self.parts.sessions):
             session.check(now_s)
 
@@ -250,6 +253,7 @@ class App:
             ("buffer_high_bytes", lambda: config.buffer_high_bytes, "Unsent bytes at which reads pause."),
             ("metrics_series", lambda: len(self.meter.http) + len(self.meter.tcp), "Series remembered."),
             ("metrics_series_limit", lambda: config.max_series_count, "Series allowed, of each kind."),
+            ("memory_trims_total", lambda: self.trimmer.trims_count, "Times that memory was given back after a burst."),
             ("pump_turns_total", lambda: self.pump.turns_count, "Turns of the pump."),
             ("pump_events_total", lambda: self.pump.events_count, "Events that the pump has served."),
         ):
