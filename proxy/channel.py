@@ -142,7 +142,7 @@ class SocketChannel:
             self._lose(OSError(number, ""))
         elif self._is_registered:
             # Both directions have ended and we do not read: epoll would tell again and again.
-            self._pump.unregister(self.fd)
+            self._pump.suspend(self.fd)
             self._is_registered = False
 
     def _lose(self, error: OSError) -> None:
@@ -258,7 +258,7 @@ class SocketChannel:
             if not self._is_registered:
                 self._is_registered = True
                 self._events = READ
-                self._pump.register(self.fd, READ, self.on_ready)
+                self._pump.rejoin(self.fd, READ)
             else:
                 self._set_events(self._events | READ)
 
@@ -287,8 +287,7 @@ class SocketChannel:
             return
         self.feed_from(None)
         self.is_open = False
-        if self._is_registered:
-            self._pump.unregister(self.fd)
+        self._pump.unregister(self.fd)
         self.sock.close()
         self._out.clear()
         self.queued_bytes = 0

@@ -67,6 +67,7 @@ class Pump:
         self._on_bug = on_bug
         self._epoll = select.epoll()
         self._handlers: dict[int, Handler] = {}
+        self._suspended: set[int] = set()
         self._dirty: list[Any] = []
         self._deferred: list[Callable[[], None]] = []
         self._timers: list[tuple[float, int, ScheduledCall]] = []
@@ -91,21 +92,39 @@ class Pump:
         self._epoll.modify(fd, events)
 
     def intercept(self, fd: int, event: int, handler: Callable[[], None]) -> None:
-        """Call `handler` for one kind of event; all others go where they went before."""
+        """Call `handler` for one kind of event; all others go where they went before.
+
+        That a descriptor is broken is told only when it is not ready for `event` too: `handler` finds out by itself,
+        after it has taken what is still to be had.
+        """
         before = self._handlers[fd]
 
         def on_ready(events: int) -> None:
             if events & event:
                 handler()
-            if events & ~event and fd in self._handlers:
-                before(events & ~event)
+                events &= ~(event | BROKEN)
+            if events and fd in self._handlers:
+                before(events)
 
         self._handlers[fd] = on_ready
 
+    def suspend(self, fd: int) -> None:
+        """Hear nothing of `fd`, not even that it is broken; its handler stays."""
+        self._epoll.unregister(fd)
+        self._suspended.add(fd)
+
+    def rejoin(self, fd: int, events: int) -> None:
+        """Hear of a suspended `fd` again."""
+        self._suspended.remove(fd)
+        self._epoll.register(fd, events)
+
     def unregister(self, fd: int) -> None:
-        """Forget `fd`; to be called before it is closed."""
+        """Forget `fd`, suspended or not; to be called before it is closed."""
         if self._handlers.pop(fd, None) is not None:
-            self._epoll.unregister(fd)
+            if fd in self._suspended:
+                self._suspended.remove(fd)
+            else:
+                self._epoll.unregister(fd)
 
     # the turn
 

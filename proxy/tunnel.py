@@ -64,7 +64,7 @@ class Tunnel:
         self._end(reset=True)
 
     def on_half_closed(self) -> None:
-        """Both directions have ended: all is said."""
+        """Both directions have ended: all is said. A splice reads no end before its pipe is empty."""
         sides = (self._client, self._server)
         if all(side is not None and side.has_read_eof and not side.queued_bytes for side in sides):
             self._end(reset=False)
