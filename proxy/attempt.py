@@ -13,6 +13,7 @@ from proxy.policy import balance, classify
 from proxy.pool import Endpoint
 from proxy.seams import Leg, Timer
 from proxy.server import Server
+from proxy.trunks import TrunkFinder, find
 
 if TYPE_CHECKING:
     from proxy.exchange import Exchange
@@ -46,13 +47,21 @@ class Attempt:
         """Counted as a request of its endpoint."""
         self.status = 0
         self.latency_s = 0.0
-        self._connector: Connector | None = None
+        self._connector: Connector | TrunkFinder | None = None
 
     def take(self) -> None:  # stop 7
-        """Send the request on an idle connection of the endpoint, or on a new one."""
+        """Send the request on an idle connection of the endpoint, or on a new one; HTTP/2 on a trunk."""
         parts = self.exchange.parts
         endpoint = self.endpoint
         endpoint.in_flight += 1
+        if self.exchange.head.fields:
+            stream = find(endpoint)
+            if stream is not None:
+                self._send(stream)
+                return
+            self._connector = TrunkFinder(parts, self, len(self.exchange.endpoints))
+            self._connector.dial(endpoint)
+            return
         server = parts.pool.take(endpoint, parts.pump.now_s)
         if server is not None:
             self._send(server)
@@ -74,6 +83,11 @@ class Attempt:
         self.endpoint = endpoint
         parts = self.exchange.parts
         self._send(Server(channel, endpoint, parts.pool, parts.config.max_head_bytes))
+
+    def on_leg(self, endpoint: Endpoint, leg: Leg) -> None:
+        self._connector = None
+        self.endpoint = endpoint
+        self._send(leg)
 
     def on_no_channel(self, endpoint: Endpoint, reason: str) -> None:
         self._connector = None

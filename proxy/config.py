@@ -76,6 +76,11 @@ class Config:
     pool_idle_timeout_s: float = _setting(3.0, "life of an unused kept-alive server connection", "seconds", 0, 3600)
     keepalive_s: float = _setting(10.0, "TCP keep-alive: idle time and interval; three probes", "seconds", 1, 3600)
     user_timeout_s: float = _setting(30.0, "TCP_USER_TIMEOUT: unacknowledged data until a reset", "seconds", 1, 3600)
+    trunk_idle_timeout_s: float = _setting(60.0, "life of an unused HTTP/2 server connection", "seconds", 0, 86400)
+    http2_ping_interval_s: float = _setting(
+        10.0, "silence of an HTTP/2 server connection in use after which it is asked (PING)", "seconds", 0.05, 3600
+    )
+    http2_ping_timeout_s: float = _setting(3.0, "until it must have answered", "seconds", 0.05, 3600)
     target_idle_timeout_s: float = _setting(600.0, "life of a destination that nobody uses", "seconds", 1, 86400)
     metrics_idle_timeout_s: float = _setting(600.0, "life of a metric series that does not change", "seconds", 1, 86400)
     report_interval_s: float = _setting(10.0, "time between two reports to the controller", "seconds", 0.05, 3600)
@@ -95,6 +100,15 @@ class Config:
     replay_bytes: int = _setting(65536, "largest request kept for a silent second try", "bytes", 0, 2**24)
     max_sessions_count: int = _setting(10000, "open client connections; more wait in the backlog", "connections", 1)
     pool_idle_count: int = _setting(256, "kept-alive connections of one endpoint", "connections", 0, 65536)
+    http2_streams_count: int = _setting(
+        250, "requests that a client may have open at once on one HTTP/2 connection", "requests", 1, 8000
+    )
+    trunk_streams_count: int = _setting(
+        1000, "requests on one HTTP/2 server connection; more, or more than it allows, open another", "requests", 1
+    )
+    http2_window_bytes: int = _setting(
+        262144, "bytes of one HTTP/2 stream and direction that are on their way", "bytes", 16384, 2**28
+    )
     max_targets_count: int = _setting(4096, "destinations in use at once; more pass through", "destinations", 1, 4096)
     max_series_count: int = _setting(2000, "metric series; more fall into an overflow series", "series", 16, 2000)
     splice_after_bytes: int = _setting(
@@ -149,6 +163,8 @@ def read(environ: Mapping[str, str]) -> Config:
         config = Config(**values)
         if config.buffer_low_bytes >= config.buffer_high_bytes:
             faults.append("TULLE_PROXY_BUFFER_LOW_BYTES must be less than TULLE_PROXY_BUFFER_HIGH_BYTES")
+        if config.http2_window_bytes * max(config.http2_streams_count, config.trunk_streams_count) >= 2**31:
+            faults.append("TULLE_PROXY_HTTP2_WINDOW_BYTES times the larger of the counts of streams must be below 2^31")
         ports = (config.outbound_port, config.inbound_port, config.admin_port)
         if len(set(ports)) < 3:
             faults.append("TULLE_PROXY_OUTBOUND_PORT, _INBOUND_PORT and _ADMIN_PORT must differ")

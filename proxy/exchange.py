@@ -258,11 +258,11 @@ class Exchange:
         self.abort()
         caller.cut(CANCEL)
 
-    def abort(self) -> None:
-        """Stop, answering nothing: the client is gone."""
+    def abort(self, code: int = CANCEL) -> None:
+        """Stop, answering nothing: the client is gone, and has said so with this code."""
         if self.status and self._attempt is not None:
             self._attempt.record()
-        self._release(CANCEL)
+        self._release(code)
 
     def _release(self, code: int) -> None:
         self.is_over = True

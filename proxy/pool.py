@@ -10,6 +10,8 @@ from proxy.policy.outlier import Health
 
 if TYPE_CHECKING:
     from proxy.server import Server
+    from proxy.trunk import Trunk
+    from proxy.trunks import TrunkDial
 
 
 class Endpoint:
@@ -32,6 +34,8 @@ class Endpoint:
         "is_preferred",
         "probation",
         "tcp",
+        "trunk_dial",
+        "trunks",
         "weight",
     )
 
@@ -53,7 +57,11 @@ class Endpoint:
         self.probation = HEALTHY
         self.health: Health | None = None
         self.idle: list[Server] = []
-        """Kept-alive connections, the most recently used last."""
+        """Kept-alive HTTP/1 connections, the most recently used last."""
+        self.trunks: list[Trunk] = []
+        """HTTP/2 connections that take requests, the oldest first."""
+        self.trunk_dial: TrunkDial | None = None
+        """The one on its way."""
         self.is_gone = False
         """No snapshot names it any more: its connections are not kept."""
 
@@ -65,6 +73,8 @@ class Endpoint:
         self.is_gone = True
         for server in self.idle.copy():
             server.close()
+        for trunk in self.trunks.copy():
+            trunk.retire()
 
 
 class Pool:
@@ -74,6 +84,8 @@ class Pool:
         self.idle_count = idle_count
         self.idle_timeout_s = idle_timeout_s
         self._kept: dict[Server, None] = {}
+        self.trunks: dict[Trunk, None] = {}
+        """All that are open, with or without requests."""
 
     def take(self, endpoint: Endpoint, now_s: float) -> "Server | None":
         """Give the most recently used connection that is still good, or none."""
@@ -100,7 +112,9 @@ class Pool:
             endpoint.idle.remove(server)
 
     def sweep(self, now_s: float) -> None:
-        """Close what has been idle for too long; the oldest come first."""
+        """Close what has been idle for too long; the oldest come first. Ask trunks that are silent."""
+        for trunk in list(self.trunks):
+            trunk.check(now_s)
         limit_s = now_s - self.idle_timeout_s
         while self._kept:
             server = next(iter(self._kept))
@@ -111,6 +125,8 @@ class Pool:
     def close(self) -> None:
         for server in list(self._kept):
             server.close()
+        for trunk in list(self.trunks):
+            trunk.close()
 
     @property
     def size_count(self) -> int:

@@ -99,7 +99,6 @@ class Http2:
         "_errors",
         "_farewell",
         "_heads_count",
-        "_is_whole",
         "_peer_code",
         "_pings",
         "_reset_ids",
@@ -112,6 +111,7 @@ class Http2:
         "is_acknowledged",
         "is_over",
         "is_server",
+        "is_whole",
         "last_stream_id",
         "now_s",
         "streams_count",
@@ -132,7 +132,7 @@ class Http2:
         """The latest request that was heard."""
         self.now_s = now_s
         self._farewell = b""
-        self._is_whole = True
+        self.is_whole = True
         self._peer_code = NO_ERROR
         self._reset_ids: set[int] = set()
         self._sends_count = 0
@@ -174,12 +174,12 @@ class Http2:
             data = connection.data_to_send(limit_bytes)
         except NGH2Error as error:
             raise self._fault("http2-protocol", str(error)) from None
-        self._is_whole = len(data) < limit_bytes
+        self.is_whole = len(data) < limit_bytes
         events = connection.events()
         if events:
             self._farewell = data
             self._dispatch(events)
-            self._farewell = b""
+            data, self._farewell = self._farewell, b""  # gone already, if a callback asked for the last words
         return data
 
     # events
@@ -284,7 +284,7 @@ class Http2:
             connection.terminate_connection(code)
             self._farewell += connection.data_to_send()
         except NGH2Error:  # it has failed for good, and says nothing any more
-            if self._is_whole:
+            if self.is_whole:
                 self._farewell += _goaway(self.last_stream_id if self.is_server else 0, code)
         return WireFault(word, detail)
 
@@ -345,7 +345,7 @@ class Http2:
 
     def is_drained(self, stream_id: int) -> bool:
         """Tell whether all that was written on a stream has left."""
-        return self._is_whole and self._connection.queued_body_size(stream_id) == 0
+        return self.is_whole and self._connection.queued_body_size(stream_id) == 0
 
     def ping(self) -> None:
         try:

@@ -1,0 +1,327 @@
+"""An HTTP/2 connection to an endpoint, and its streams: each is the leg of one exchange. Turn.
+
+Many exchanges share a trunk. It takes requests until the server says that it goes away, or the endpoint is gone; then
+its last streams end and it closes. While streams are open and the server is silent, it is asked by PING whether it
+lives.
+
+Sources: RFC 9113 sections 6.7 (PING), 6.8 (GOAWAY), 8.1 (a whole response to an unread request), 8.7 (requests that
+are safe to send again); RFC 8441 section 3.
+"""
+
+from typing import TYPE_CHECKING, Final
+
+from proxy.channel import SocketChannel
+from proxy.errors import WireFault
+from proxy.link import Link
+from proxy.model import NO_BODY, Headers, RequestHead
+from proxy.parts import Parts
+from proxy.pool import Endpoint
+from proxy.seams import LegUser
+from proxy.wire.http2_head import protocol, read_response
+from proxy.wire.streams import CANCEL, REFUSED_STREAM, Settings
+
+if TYPE_CHECKING:
+    from proxy.stream import Stream
+
+_LAZY_RATIO: Final = 8
+"""Bytes below this share of a window are acknowledged at the end of the stream: most responses need no WINDOW_UPDATE,
+and whether they moved on need not be watched (fast: bench case `http2`)."""
+
+
+def lazy_bytes(window_bytes: int) -> int:
+    """Give what of a window may stay unacknowledged without holding anybody up."""
+    return window_bytes // _LAZY_RATIO
+
+
+class TrunkStream:
+    """One request on a trunk. Satisfies seams.Leg and link.Mover."""
+
+    __slots__ = ("_is_free", "_trunk", "_user", "active_s", "caller", "is_unheard", "stream_id", "unacked_bytes")
+
+    def __init__(self, trunk: "Trunk") -> None:
+        self.stream_id = 0
+        self.caller: Stream | None = None
+        """Whose windows depend on this stream."""
+        self.active_s = trunk.parts.pump.now_s
+        self.unacked_bytes = 0
+        """Of the response's body: heard, and not moved on yet."""
+        self.is_unheard = True
+        """Whether the server cannot have begun on this request, as far as it has told."""
+        self._trunk = trunk
+        self._user: LegUser | None = None
+        self._is_free = False
+
+    def __repr__(self) -> str:
+        return f"<TrunkStream {self.stream_id} of {self._trunk!r}>"
+
+    # the leg of an exchange
+
+    def begin(self, user: LegUser, head: RequestHead, is_ended: bool) -> None:
+        self._user = user
+        trunk = self._trunk
+        if head.method == b"CONNECT" and protocol(head.fields) and not trunk.http2.has_connect_protocol:
+            trunk.parts.pump.defer(self._refuse_connect)
+            return
+        self.stream_id = stream_id = trunk.http2.request(head.fields, is_ended)
+        if not stream_id:
+            trunk.leave()
+            trunk.parts.pump.defer(self._refuse)
+            return
+        trunk.streams[stream_id] = self
+        trunk.link.touch()
+
+    def _refuse(self) -> None:
+        self.lose("stream-refused", REFUSED_STREAM)
+
+    def _refuse_connect(self) -> None:
+        self.lose("no-extended-connect", 0)
+
+    def write_body(self, data: bytes) -> None:
+        trunk = self._trunk
+        caller = self.caller
+        self.active_s = trunk.parts.pump.now_s
+        trunk.http2.send_body(self.stream_id, data, False)
+        if caller is not None and caller.unacked_bytes > trunk.lazy_bytes:
+            trunk.link.watch(self)
+        trunk.link.touch()
+
+    def end_request(self, trailers: Headers) -> None:
+        http2 = self._trunk.http2
+        if trailers:
+            http2.send_trailers(self.stream_id, trailers)
+        else:
+            http2.send_body(self.stream_id, b"", True)
+        self._trunk.link.touch()
+
+    def finish(self, is_request_done: bool, now_s: float) -> None:
+        """Let the stream close; when the server has answered without having read the request, break that off."""
+        self._user = None
+        self.acknowledge(0)
+        if not is_request_done or self._trunk.http2.queued_bytes(self.stream_id):
+            self._trunk.reset(self.stream_id, CANCEL)
+
+    def cancel(self, code: int) -> None:
+        self._user = None
+        self.acknowledge(0)
+        self._trunk.reset(self.stream_id, code)
+
+    def hold(self) -> None:
+        """The window holds the server: nothing is acknowledged that has not moved on."""
+
+    def release(self) -> None:
+        """See `hold`."""
+
+    def run_free(self) -> None:
+        self._is_free = True
+
+    @property
+    def queued_bytes(self) -> int:
+        return self._trunk.http2.queued_bytes(self.stream_id) if self.stream_id else 0
+
+    def acknowledge(self, queued_bytes: int) -> None:
+        """Of what was heard only these bytes are still on their way: let the server send more."""
+        moved_bytes = self.unacked_bytes - queued_bytes
+        if moved_bytes > 0:
+            trunk = self._trunk
+            self.unacked_bytes = queued_bytes
+            trunk.http2.acknowledge(self.stream_id, moved_bytes)
+            if moved_bytes > trunk.lazy_bytes // 2:  # else no window opens by it (fast)
+                trunk.link.touch()
+
+    def on_moved(self, queued_bytes: int) -> None:
+        """The server has taken more of the request: let the client send more."""
+        self.active_s = self._trunk.parts.pump.now_s
+        if self.caller is not None:
+            self.caller.acknowledge(queued_bytes)
+
+    # from the trunk
+
+    def on_head(self, fields: Headers, ended: bool) -> None:
+        user = self._user
+        self.is_unheard = False
+        self.active_s = self._trunk.parts.pump.now_s
+        if user is None:
+            return
+        head = read_response(fields, ended)
+        user.on_response(head)
+        if ended and head.framing == NO_BODY:
+            self.end(())
+
+    def on_body(self, data: bytes, ended: bool) -> None:
+        user = self._user
+        self.unacked_bytes += len(data)
+        self.active_s = self._trunk.parts.pump.now_s
+        if user is None:
+            self.acknowledge(0)
+            return
+        if data:
+            user.on_body(data)
+            if self._is_free:
+                self.acknowledge(0)
+        if ended:
+            self.end(())
+
+    def end(self, trailers: Headers) -> None:
+        user = self._user
+        if user is not None:
+            user.on_end(trailers)
+
+    def lose(self, reason: str, code: int) -> None:
+        """Tell the exchange, once, that no response will come, or no more of it."""
+        user, self._user = self._user, None
+        if user is not None:
+            user.on_server_lost(reason, code)
+
+
+class Trunk:
+    """Owner of a link to a server; listed by its endpoint while it takes requests, and by the pool while it is open."""
+
+    __slots__ = ("_is_closed", "_ping_s", "endpoint", "http2", "idle_since_s", "lazy_bytes", "link", "parts", "streams")
+
+    def __init__(self, parts: Parts, endpoint: Endpoint, channel: SocketChannel) -> None:
+        config = parts.config
+        self.parts = parts
+        self.endpoint = endpoint
+        self.streams: dict[int, TrunkStream] = {}
+        self.lazy_bytes = lazy_bytes(config.http2_window_bytes)
+        self.idle_since_s = parts.pump.now_s
+        self._ping_s = 0.0
+        self._is_closed = False
+        settings = Settings(False, 0, config.http2_window_bytes, config.max_head_bytes)
+        self.link: Final = Link(self, channel, parts.pump, settings)
+        self.http2: Final = self.link.http2
+        parts.pool.trunks[self] = None
+        if not endpoint.is_gone:
+            endpoint.trunks.append(self)
+
+    def __repr__(self) -> str:
+        return f"<Trunk {self.endpoint.address} streams={len(self.streams)} {self.link.channel!r}>"
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another request can be sent now."""
+        return len(self.streams) < min(self.http2.streams_count, self.parts.config.trunk_streams_count)
+
+    def reset(self, stream_id: int, code: int) -> None:
+        """Break a stream off, unless it is over."""
+        if stream_id in self.streams:
+            self.http2.reset(stream_id, code)
+            self.link.touch()
+
+    # from the connection
+
+    def on_head(self, stream_id: int, fields: Headers, ended: bool) -> None:
+        stream = self.streams.get(stream_id)
+        if stream is not None:
+            stream.on_head(fields, ended)
+
+    def on_informational(self, stream_id: int, fields: Headers) -> None:
+        self.on_head(stream_id, fields, False)
+
+    def on_body(self, stream_id: int, data: bytes, ended: bool) -> None:
+        stream = self.streams.get(stream_id)
+        if stream is not None:
+            stream.on_body(data, ended)
+        elif data:
+            self.http2.acknowledge(stream_id, len(data))
+
+    def on_trailers(self, stream_id: int, fields: Headers) -> None:
+        stream = self.streams.get(stream_id)
+        if stream is not None:
+            stream.end(fields)
+
+    def on_reset(self, stream_id: int, code: int) -> None:
+        stream = self.streams.pop(stream_id, None)
+        if stream is not None:
+            stream.acknowledge(0)
+            word = "stream-refused" if code == REFUSED_STREAM and stream.is_unheard else "stream-reset"
+            stream.lose(f"{word}:code {code} of {self.endpoint.address}", code)
+
+    def on_closed(self, stream_id: int, code: int) -> None:
+        """Without a reset before: refused by GOAWAY (code 7), or reset by us since the server broke its protocol."""
+        self.link.forget(stream_id)
+        stream = self.streams.pop(stream_id, None)
+        if stream is not None:
+            stream.acknowledge(0)
+            if code == REFUSED_STREAM:
+                stream.lose(f"stream-refused:{self.endpoint.address} goes away", code)
+            else:
+                stream.lose(f"bad-response:malformed, from {self.endpoint.address}", code)
+        if not self.streams:
+            self._on_idle()
+
+    def on_goaway(self, last_stream_id: int, code: int) -> None:
+        self.leave()
+
+    def on_settings(self) -> None:
+        """Heard by who asks for room next."""
+
+    def on_ping_ack(self) -> None:
+        """That something was heard is enough (Link.heard_s)."""
+
+    def on_over(self) -> None:
+        self.close()
+
+    def on_fault(self, fault: WireFault) -> None:
+        """The server broke HTTP/2: none of its streams can go on."""
+        labels = (("direction", "outbound"), ("reason", fault.reason))
+        self.parts.meter.count("http2_faults_total", labels)
+        self.lose(f"bad-response:{fault}, from {self.endpoint.address}")
+
+    def on_gone(self) -> None:
+        self.lose("server-closed")
+
+    def on_link_closed(self) -> None:
+        self.close()
+
+    # its life
+
+    def leave(self) -> None:
+        """Take no more requests."""
+        if self in self.endpoint.trunks:
+            self.endpoint.trunks.remove(self)
+
+    def retire(self) -> None:
+        """The endpoint is gone: let the last streams end."""
+        self.leave()
+        if not self.streams:
+            self.close()
+
+    def lose(self, reason: str) -> None:
+        """The connection is good for nothing any more: tell all exchanges."""
+        streams = list(self.streams.values())
+        self.streams.clear()
+        self.close()
+        for stream in streams:
+            stream.lose(reason, 0)
+
+    def close(self) -> None:
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self.leave()
+        self.parts.pool.trunks.pop(self, None)
+        if self.streams:
+            self.lose("server-closed")
+        self.link.close()
+
+    def _on_idle(self) -> None:
+        self.idle_since_s = self.parts.pump.now_s
+        if self not in self.endpoint.trunks:
+            self.close()
+
+    def check(self, now_s: float) -> None:
+        """Close what is unused; ask a silent server (called by the sweep, a few times a second)."""
+        config = self.parts.config
+        if not self.streams:
+            if now_s - self.idle_since_s > config.trunk_idle_timeout_s:
+                self.close()
+            return
+        heard_s = self.link.heard_s
+        if self._ping_s > heard_s:
+            if now_s - self._ping_s > config.http2_ping_timeout_s:
+                self.lose(f"ping-timeout:{self.endpoint.address}")
+        elif now_s - heard_s > config.http2_ping_interval_s:
+            self._ping_s = now_s
+            self.http2.ping()
+            self.link.touch()
