@@ -22,7 +22,7 @@ from controller.wire import (
 )
 
 _ABSENT_PAUSE_S: Final = 60.0
-_CUSTOM_ABSENT_PAUSE_S: Final = 5.0
+_CUSTOM_ABSENT_PAUSE_S: Final = 2.0
 
 
 class ListMeta(msgspec.Struct, gc=False):

@@ -24,7 +24,7 @@ COALESCE_S: Final = 0.02
 CHECK_S: Final = 30.0
 """Between two looks when nothing changes: for statuses that could not be written."""
 RETRY_S: Final = 2.0
-FIRST_PAUSE_S: Final = 1.0
+FIRST_PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 60.0
 GONE: Final = (404, 409)
 """The object went, or changed: the watch tells, or has told."""

@@ -151,7 +151,7 @@ class Duration:
         return f"it has decimals; write {write_duration(round(float(decimal[1]) * _UNIT_MS[decimal[2]]))}"
 
     def schema(self) -> Schema:
-        return {"type": "string", "pattern": f"^{DURATION}$"}
+        return {"type": "string", "pattern": f"^{DURATION}$", "maxLength": 28}
 
 
 def write_duration(duration_ms: int) -> str:

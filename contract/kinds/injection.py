@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 from contract.kinds.fields import FAULT_INJECTION
-from contract.kinds.reading import Faulty, Target, read_spec, target_of
+from contract.kinds.reading import Faulty, Target, compact, read_spec, target_of
 from contract.kinds.sections import Faults, Found
 from contract.policy import Fault, Match
 
@@ -27,7 +27,7 @@ def read_fault_injection(obj: Any) -> FaultInjection:
         _check(one, f"spec.faults[{index}]", faults)
     if faults.found:
         raise Faulty(faults.found)
-    return FaultInjection(target_of(spec), tuple(map(_fault, spec["faults"])))
+    return FaultInjection(target_of(spec), tuple(compact(_fault(one)) for one in spec["faults"]))
 
 
 def _check(found: Found, path: str, faults: Faults) -> None:

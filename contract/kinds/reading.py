@@ -1,10 +1,14 @@
 """What both kinds share: the outermost fields, the target, and the error that holds all faults. Pure."""
 
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
+
+import msgspec
 
 from contract.kinds.sections import Fault, Faults, Found, Section, read
 
 _OUTER: Final = ("apiVersion", "kind", "metadata", "spec", "status")
+
+S = TypeVar("S", bound=msgspec.Struct)
 
 FAULTS_SHOWN_COUNT: Final = 50
 """Faults in one message; more are counted."""
@@ -43,3 +47,14 @@ def read_spec(section: Section, obj: Any, faults: Faults) -> Found:
 def target_of(spec: Found) -> Target:
     reference = spec["targetRef"] or {}
     return Target(reference.get("name") or "", reference.get("sectionName") or "")
+
+
+def compact(value: S) -> S:
+    """The same value, short on the wire: msgspec leaves out what is a default itself, not what equals it."""
+    members: dict[str, Any] = {}
+    for field in msgspec.structs.fields(value):
+        found = getattr(value, field.name)
+        inner = compact(found) if isinstance(found, msgspec.Struct) else found
+        if inner != field.default:
+            members[field.name] = inner
+    return type(value)(**members)

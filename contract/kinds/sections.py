@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
-from contract.kinds.forms import Form, shown
+from contract.kinds.forms import Form, Integer, Number, Percent, shown
 
 Found = dict[str, Any]
 """What a section's fields mean, by name; None for what is absent and has no default."""
@@ -110,6 +110,10 @@ def _member(one: Field, value: object, path: str, faults: Faults) -> Any:
 def _wanted(form: "Form | Section | Many") -> str:
     if isinstance(form, Section):
         return f"the fields {', '.join(_names(form))} under it"
+    if isinstance(form, (Integer, Number)):
+        return f"{form.low} to {form.high}"
+    if isinstance(form, Percent):
+        return f"{form.low} to 100"
     return "a list" if isinstance(form, Many) else form.unit
 
 

@@ -3,9 +3,10 @@
 from math import ceil
 from typing import Any, NamedTuple
 
-from contract.kinds.fields import ALGORITHMS, TRAFFIC_POLICY
+from contract.kinds.fields import TRAFFIC_POLICY
+from contract.kinds.fields_load import ALGORITHMS
 from contract.kinds.forms import write_duration
-from contract.kinds.reading import Faulty, Target, read_spec, target_of
+from contract.kinds.reading import Faulty, Target, compact, read_spec, target_of
 from contract.kinds.sections import Faults, Found
 from contract.policy import (
     Affinity,
@@ -67,7 +68,7 @@ def read_traffic_policy(obj: Any) -> TrafficPolicy:
     _check_times(policy, faults)
     if faults.found:
         raise Faulty(faults.found)
-    return TrafficPolicy(target_of(spec), policy, None if mirror is None else _backend(mirror["backendRef"]))
+    return TrafficPolicy(target_of(spec), compact(policy), None if mirror is None else _backend(mirror["backendRef"]))
 
 
 def _timeouts(found: Found | None, faults: Faults) -> Timeouts:

@@ -1,7 +1,10 @@
 """Short spellings of records for tests."""
 
+import json
+from typing import Any
+
 from controller.cluster import Change, Cluster
-from controller.kinds import KINDS
+from controller.kinds import FAULT_INJECTIONS, KINDS, TRAFFIC_POLICIES
 from controller.objects import (
     NO_OWNER,
     Key,
@@ -34,6 +37,7 @@ def pod(
     opaque_ports: str | None = None,
     node: str = "node-a",
     created: str = "2026-01-01T00:00:00Z",
+    weight: int = 1,
 ) -> Pod:
     return Pod(
         key=Key(namespace, name),
@@ -46,6 +50,7 @@ def pod(
         meshed=meshed,
         opaque_ports=opaque_ports,
         created=created,
+        weight=weight,
     )
 
 
@@ -65,9 +70,16 @@ def headless(name: str, *ports: ServicePort) -> Service:
 
 
 def endpoint(
-    ip: str, pod_name: str = "", *, ready: bool = True, serving: bool = True, terminating: bool = False, node: str = ""
+    ip: str,
+    pod_name: str = "",
+    *,
+    ready: bool = True,
+    serving: bool = True,
+    terminating: bool = False,
+    node: str = "",
+    hinted_zones: tuple[str, ...] = (),
 ) -> SliceEndpoint:
-    return SliceEndpoint(ip, ready, serving, terminating, pod_name, "zone-1", node)
+    return SliceEndpoint(ip, ready, serving, terminating, pod_name, "zone-1", node, hinted_zones)
 
 
 def piece(
@@ -77,11 +89,29 @@ def piece(
     ports: tuple[SlicePort, ...] = (SlicePort("http", 8080),),
     namespace: str = NS,
 ) -> Slice:
-    return Slice(Key(namespace, name), of, ports, endpoints)
+    return Slice(Key(namespace, name), of, ports, endpoints, any(item.hinted_zones for item in endpoints))
 
 
 def namespace(name: str = NS, *, inject: bool = False, opaque_ports: str | None = None) -> Namespace:
     return Namespace(Key("", name), inject, False, opaque_ports)
+
+
+def node(name: str, zone: str = "") -> Node:
+    return Node(Key("", name), zone)
+
+
+def policy(
+    name: str, kind: str = "trafficpolicies", *, created: str = "2026-01-01T00:00:00Z", of: str = "web", **spec: Any
+) -> Policy:
+    """A policy as the API server writes it: `target_port` names a port of the target."""
+    port = spec.pop("target_port", None)
+    target = {"name": of} | ({"sectionName": port} if port else {})
+    metadata = {"name": name, "namespace": NS, "creationTimestamp": created, "generation": 1, "resourceVersion": "7"}
+    body = json.dumps({"metadata": metadata, "spec": {"targetRef": target} | spec})
+    wire = {"trafficpolicies": TRAFFIC_POLICIES, "faultinjections": FAULT_INJECTIONS}[kind]
+    found = wire.decode(body.encode())
+    assert isinstance(found, Policy)
+    return found
 
 
 def workload(name: str, owner: Owner = NO_OWNER, namespace: str = NS) -> Workload:

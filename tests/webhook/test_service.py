@@ -340,3 +340,30 @@ def test_an_answer_does_not_wait_for_an_acknowledgement(host: str) -> None:
         listener.accept()[0] as accepted,
     ):
         assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def _judged(webhook: Webhook, limit: Any) -> Json:
+    body = {
+        "apiVersion": "admission.k8s.io/v1",
+        "kind": "AdmissionReview",
+        "request": {
+            "uid": "u2",
+            "kind": {"group": "policy.tulle.mesh", "version": "v1alpha1", "kind": "TrafficPolicy"},
+            "operation": "CREATE",
+            "namespace": "demo",
+            "object": {"spec": {"targetRef": {"name": "web"}, "retries": {"limit": limit}}},
+        },
+    }
+    status, text = webhook._ask("POST", "/validate", json.dumps(body).encode(), True)
+    assert 200 == status
+    return dict(json.loads(text)["response"])
+
+
+def test_a_policy_is_judged(webhook: Webhook) -> None:
+    refused = _judged(webhook, 12)
+
+    assert {"uid": "u2", "allowed": True} == _judged(webhook, 3)
+    assert ("u2", False) == (refused["uid"], refused["allowed"])
+    assert (422, "Invalid") == (refused["status"]["code"], refused["status"]["reason"])
+    assert "spec.retries.limit: 12 is more than 10; write 0 to 10" == refused["status"]["message"]
+    assert 400 == webhook._ask("POST", "/validate", b"{}", True)[0]
