@@ -35,17 +35,14 @@ def grpc(status: int, code: str) -> bool:
     return status < 500 and code not in GRPC_FAULTS and code.isdecimal() and int(code) <= GRPC_MAX
 
 
-def grpc_status(status: int, code: bytes) -> int:
-    """Read the outcome of a gRPC call as its client would: from `grpc-status`, or else from the HTTP status.
+def grpc_status(status: int, code: int) -> int:
+    """Give the outcome of a gRPC call as its client sees it: `grpc-status`, or else what the HTTP status stands for.
 
     Args:
         status: of the response; 0 when there was none.
-        code: value of `grpc-status`, empty when there is none.
+        code: `grpc-status`; NO_GRPC_STATUS when there is none.
     """
-    if code:
-        number = int(code) if len(code) <= 2 and code.isdigit() else UNKNOWN
-        return number if number <= GRPC_MAX else UNKNOWN
-    return _HTTP_TO_GRPC.get(status, UNKNOWN)
+    return code if code >= 0 else _HTTP_TO_GRPC.get(status, UNKNOWN)
 
 
 def is_server_sound(status: int, code: int = NO_GRPC_STATUS) -> bool:

@@ -15,25 +15,14 @@ def test_a_servers_fault_counts_as_failure_for_grpc_too() -> None:
 
 @pytest.mark.parametrize(
     ("status", "code", "told"),
-    [
-        (200, b"0", 0),
-        (200, b"14", 14),
-        (200, b"17", 2),
-        (200, b"-1", 2),
-        (200, b"014", 2),
-        (200, b"many", 2),
-        (503, b"", 14),
-        (404, b"", 12),
-        (200, b"", 2),
-        (0, b"", 2),
-    ],
+    [(200, 0, 0), (200, 14, 14), (503, 0, 0), (503, -1, 14), (404, -1, 12), (200, -1, 2), (0, -1, 2)],
 )
-def test_the_outcome_of_a_call_is_what_its_client_sees(status: int, code: bytes, told: int) -> None:
+def test_the_outcome_of_a_call_is_what_its_client_sees(status: int, code: int, told: int) -> None:
     assert classify.grpc_status(status, code) == told
 
 
-@given(st.integers(0, 999), st.binary(max_size=5))
-def test_every_outcome_is_a_code_of_grpc(status: int, code: bytes) -> None:
+@given(st.integers(0, 999), st.integers(-1, 16))
+def test_every_outcome_is_a_code_of_grpc(status: int, code: int) -> None:
     assert 0 <= classify.grpc_status(status, code) <= classify.GRPC_MAX
 
 
