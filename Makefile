@@ -72,9 +72,8 @@ test: $(VENV)/.dev $(VENV)/.compiled
 	@$(BIN)/tox -q -e lint,types,imports,unit,compiled,e2e
 
 bench: $(VENV)/.bench $(VENV)/.compiled
-	@.ci/debian run bench
-	@$(BIN)/python -m bench
-	@for part in sidecar init webhook; do echo; echo "$$part:"; $(BIN)/python -m bench.$$part; done
+	@.ci/debian build run bench
+	@$(BIN)/python -m bench $(ARGS)
 
 clean:
 	@if [ -x $(BIN)/tulle ] && [ "$$(id -u)" = 0 ]; then $(BIN)/tulle lab down --all 2>/dev/null || true; fi

@@ -31,7 +31,8 @@ from bench.tables import rich_tables
 
 RESULTS = Path(__file__).parent / "results"
 SINGLE_PARTS = ("sidecar", "init", "webhook")
-_HANDLED_RATIO = 0.9
+_WIDTH = 140
+"""Columns of the tables where no terminal says how many it has."""
 _COUNTER = """
 import urllib.request
 lines = urllib.request.urlopen("http://127.0.0.1:4191/metrics", timeout=5).read().decode().splitlines()
@@ -74,17 +75,21 @@ class Run:
                     self.fault(f"{slow_replica.CASE}, {system} {balancing}: {error}")
 
     def group(self, number: int, group: Group, system: str) -> None:
-        """One start of one system."""
+        """One start of one system, and another where requests failed."""
         self.say(f"{number + 1}/{self.rounds} {group.case} {system}")
-        with running(system, self.folder, group.setup) as pid:
+        for attempt in (1, 2):
             try:
-                rows = group.run(Context(system, pid, self.folder, self.seconds, self.quick))
-            except Refused as error:
-                self.fault(f"{group.case}, {system}: {error}")
+                self.rows += self.start(group, system)
                 return
-            if system == "tulle" and group.setup.protocol != "tcp":
-                rows = _with_note(rows)
-        self.rows += rows
+            except Refused as error:
+                what = f"{group.case}, {system}: {error}"
+                self.fault(what) if attempt == 2 else self.console.print(f"[yellow]once more: {what}[/]")
+
+    def start(self, group: Group, system: str) -> list[Row]:
+        """Start a system, measure, end it."""
+        with running(system, self.folder, group.setup) as pid:
+            rows = group.run(Context(system, pid, self.folder, self.seconds, self.quick))
+            return _with_note(rows) if system == "tulle" and group.setup.protocol != "tcp" else rows
 
     def say(self, text: str) -> None:
         """Tell on the terminal how far it is."""
@@ -153,8 +158,9 @@ def main() -> int:
             run.everything()
         singles = _singles(run.folder) if is_full else {}
     rows = merge_all(run.rows)
+    wide = Console() if sys.stdout.isatty() else Console(width=_WIDTH)
     for table in rich_tables(rows):
-        Console().print(table)
+        wide.print(table)
     output = options.output or RESULTS / ("latest.json" if is_full else "quick.json" if options.quick else "only.json")
     output.parent.mkdir(exist_ok=True)
     output.write_text(json.dumps([as_json(row) for row in rows], indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""The benchmark's own programs, compiled when their source is newer: bench/native/*.c to the virtual environment. Edge."""
+"""The benchmark's own programs (bench/native/*.c), compiled into the virtual environment when they changed. Edge."""
 
 import subprocess
 from pathlib import Path

@@ -8,7 +8,7 @@ import trio
 
 from bench.arena import SERVER_IP
 from bench.setups import Setup
-from contract.discovery import DISCOVERY_PATH, HEARTBEAT_S, Destination, Endpoint, Update
+from contract.discovery import DISCOVERY_PATH, HEARTBEAT_S, Destination, Endpoint, Protocol, Update
 from contract.policy import (
     Balancing,
     Budget,
@@ -47,7 +47,7 @@ def update(setup: Setup) -> Update:
         for port in setup.ports
     )
     port = setup.ports[0]
-    protocol = "opaque" if setup.protocol == "tcp" else "detect"
+    protocol: Protocol = "opaque" if setup.protocol == "tcp" else "detect"
     target = f"{SERVER_IP}:{port}"
     return Update(
         (
@@ -76,9 +76,8 @@ async def serve(stream: trio.SocketStream, line: bytes) -> None:
         await trio.sleep(HEARTBEAT_S)
 
 
-async def main() -> None:
+async def main(line: bytes) -> None:
     """Serve on loopback until ended."""
-    line = Path(sys.argv[1]).read_bytes()
 
     async def handler(stream: trio.SocketStream) -> None:
         try:
@@ -90,4 +89,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    trio.run(main)
+    trio.run(main, Path(sys.argv[1]).read_bytes())

@@ -1,9 +1,9 @@
 """Load makers, one thread each, in the client's namespace, and what they counted. Edge.
 
 wrk for HTTP/1.1 and h2load for HTTP/2 and gRPC ask again as soon as they are answered (closed loops): good for cost per
-request, not for latency, because a stalled server is asked less. Open loops, streams, plain TCP and connections that are
-only held are bench/native/load.c. (h2load's --rps counts latency from the moment a request could be sent, and k6 too, and
-k6 needs most of a core for 2,000 requests a second: neither shows what a caller at a constant rate would wait for.)
+request, not for latency, because a stalled server is asked less. Open loops, streams, plain TCP and connections that
+are only held are bench/native/load.c: h2load's --rps and k6 count latency from the moment at which a request was sent,
+not from when it was due, and k6 needs most of a core for 2,000 requests a second.
 """
 
 import json
@@ -96,7 +96,7 @@ def wrk(path: str, connections: int, seconds: int) -> Counted:
 
 
 def h2load(folder: Path, path: str, connections: int, streams: int, seconds: int) -> Counted:
-    """HTTP/2 by prior knowledge, closed loop, `streams` requests at a time on each connection; gRPC where the path says so."""
+    """HTTP/2 by prior knowledge, closed loop, `streams` requests at once on each connection; gRPC by its path."""
     is_grpc = path == GRPC_PATH
     log = folder / "h2load.log"
     log.unlink(missing_ok=True)
@@ -116,7 +116,8 @@ def h2load(folder: Path, path: str, connections: int, streams: int, seconds: int
     if is_grpc and _number(output, r"\((\d+)\) data") < done * (MESSAGE_BYTES + 5):
         raise Refused(f"calls without a message: {output}")
     times_us = _h2load_times_us(log)
-    return Counted(done, seconds, *(times_us[int(share * (len(times_us) - 1))] / 1000 for share in (0.5, 0.99, 0.999)))
+    p50_ms, p99_ms, p999_ms = (times_us[int(share * (len(times_us) - 1))] / 1000 for share in (0.5, 0.99, 0.999))
+    return Counted(done, seconds, p50_ms, p99_ms, p999_ms)
 
 
 def _h2load_times_us(log: Path) -> list[int]:

@@ -18,8 +18,8 @@ _DOTS_PER_INCH = 110
 
 
 def _line(axes: Axes, rows: Sequence[Row], system: str, x: str, y: str) -> None:
-    points = sorted(
-        (getattr(row, x), getattr(row, y), row.low, row.high)
+    points: list[tuple[float, float, float, float]] = sorted(
+        (getattr(row, x), getattr(row, y), row.low or 0, row.high or 0)
         for row in rows
         if row.system == system and getattr(row, y) is not None
     )

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from bench.servers import MAX_STREAMS_COUNT
 from bench.setups import Setup
 
 _TYPE = "type.googleapis.com/envoy.extensions."
@@ -83,7 +84,8 @@ def _cluster(setup: Setup, ip: str) -> dict[str, Any]:
     if setup.protocol == "http2":
         options = {
             "@type": f"type.googleapis.com/{_OPTIONS}",
-            "explicit_http_config": {"http2_protocol_options": {}},
+            # The servers' own limit: until it has heard of that, Envoy opens more streams and answers 503 for them.
+            "explicit_http_config": {"http2_protocol_options": {"max_concurrent_streams": MAX_STREAMS_COUNT}},
         }
         cluster["typed_extension_protocol_options"] = {_OPTIONS: options}
     return cluster

@@ -19,6 +19,9 @@ SOURCE_PORT = 8004
 REPLICA_PORTS = (8010, 8011, 8012)
 REPLICA_DELAYS_MS = (1, 1, 100)
 
+MAX_STREAMS_COUNT = 100
+"""At once on one connection, as both HTTP/2 servers announce: most servers do."""
+
 BODIES = {"0": 0, "1k": 1024, "64k": 65536, "10m": 10 * 2**20}
 """Files to ask for, and their sizes in bytes."""
 
@@ -60,7 +63,15 @@ def servers(folder: Path) -> Iterator[None]:
     serve = program("serve")
     commands = {
         HTTP1_PORT: ("nginx", "-c", str(config)),
-        HTTP2_PORT: ("nghttpd", "--no-tls", str(HTTP2_PORT), "-d", str(folder / "www"), "-n1", "-m100"),
+        HTTP2_PORT: (
+            "nghttpd",
+            "--no-tls",
+            str(HTTP2_PORT),
+            "-d",
+            str(folder / "www"),
+            "-n1",
+            f"-m{MAX_STREAMS_COUNT}",
+        ),
         GRPC_PORT: (serve, str(GRPC_PORT), "grpc"),
         ECHO_PORT: (serve, str(ECHO_PORT), "echo"),
         SOURCE_PORT: (serve, str(SOURCE_PORT), "source"),
@@ -75,7 +86,7 @@ def servers(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def replicas(folder: Path) -> Iterator[list[int]]:
-    """Three servers of HTTP/1.1, the last one slow; fills the yielded list with how many requests each got, at the end."""
+    """Three servers of HTTP/1.1, the last slow; at the end the yielded list holds how many requests each got."""
     counts: list[int] = []
     logs = [folder / f"replica-{port}.log" for port in REPLICA_PORTS]
     with ExitStack() as stack:

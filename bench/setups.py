@@ -6,6 +6,10 @@ from typing import Literal
 from bench.servers import ECHO_PORT, GRPC_PORT, HTTP1_PORT, HTTP2_PORT, REPLICA_PORTS, SOURCE_PORT
 
 
+Balancing = Literal["", "peak-ewma", "least-request", "round-robin"]
+"""Empty: the system's own default."""
+
+
 @dataclass(frozen=True)
 class Setup:
     """One configuration, said once for all systems."""
@@ -15,8 +19,7 @@ class Setup:
     """Of the servers behind it; clients dial the first."""
     features: bool = False
     """Timeouts, retries with a budget, circuit breakers, limits, and figures for each endpoint."""
-    balancing: Literal["", "peak-ewma", "least-request", "round-robin"] = ""
-    """Empty: the system's own default."""
+    balancing: Balancing = ""
 
 
 HTTP1 = Setup("http1", (HTTP1_PORT,))

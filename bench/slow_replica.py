@@ -7,10 +7,11 @@ from pathlib import Path
 from bench import load, setups
 from bench.rows import Row
 from bench.servers import REPLICA_PORTS, replicas
+from bench.setups import Balancing
 from bench.systems import running
 
 CASE = "slow-replica"
-VARIANTS = (
+VARIANTS: tuple[tuple[str, Balancing], ...] = (
     ("haproxy", "round-robin"),
     ("haproxy", "least-request"),
     ("envoy", "round-robin"),
@@ -22,7 +23,7 @@ CONNECTIONS = 64
 RATE_PER_S = 300
 
 
-def measure(folder: Path, system: str, balancing: str, seconds: int) -> Row:
+def measure(folder: Path, system: str, balancing: Balancing, seconds: int) -> Row:
     """Ask at a constant rate; the share counts every request, those by which a balancer learns included."""
     setup = replace(setups.REPLICAS, balancing=balancing)
     with replicas(folder) as counts, running(system, folder, setup):
@@ -41,6 +42,6 @@ def measure(folder: Path, system: str, balancing: str, seconds: int) -> Row:
     )
 
 
-def variants(systems: Sequence[str]) -> list[tuple[str, str]]:
+def variants(systems: Sequence[str]) -> list[tuple[str, Balancing]]:
     """The variants of the systems asked for."""
     return [variant for variant in VARIANTS if variant[0] in systems]

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -9,7 +10,18 @@ from pathlib import Path
 import msgspec
 
 from bench import discovery, rivals
-from bench.arena import AS_SIDECAR, BIN, CLIENT, CLIENT_IP, SERVER_IP, capture, process, release, wait_listening
+from bench.arena import (
+    AS_SIDECAR,
+    BIN,
+    CLIENT,
+    CLIENT_IP,
+    CLOSED_S,
+    SERVER_IP,
+    capture,
+    process,
+    release,
+    wait_listening,
+)
 from bench.setups import Setup
 from contract import environment
 from contract.ports import ADMIN_PORT, CONTROLLER_PORT, OUTBOUND_PORT
@@ -66,6 +78,7 @@ def tulle(folder: Path, setup: Setup) -> Iterator[int]:
         environment.POD_NAMESPACE: "bench",
         environment.POD_IPS: CLIENT_IP,
         environment.CONTROLLER_URL: f"http://127.0.0.1:{CONTROLLER_PORT}",
+        "TULLE_PROXY_DRAIN_TIMEOUT_S": "0.1",  # it would wait for the controller's stand-in, which outlives it
         **({"PYTHONPATH": str(COMPILED)} if COMPILED.is_dir() else {}),
     }
     update = folder / "update.json"
@@ -97,5 +110,6 @@ def running(name: str, folder: Path, setup: Setup) -> Iterator[int | None]:
         try:
             yield pid
         finally:
+            time.sleep(CLOSED_S + 0.1)  # no connection of this system's is remembered when the next one begins
             if pid:
                 release()

@@ -3,7 +3,7 @@
  *   open-http1 IP PORT CONNECTIONS RATE SECONDS   GETs at a constant rate (open loop)
  *   open-http2 IP PORT CONNECTIONS RATE SECONDS   the same over HTTP/2
  *   stream     IP PORT CONNECTIONS STREAMS BYTES SECONDS   gRPC calls that never end; on each, message after message
- *   connect    IP PORT CONNECTIONS SECONDS   connect, 16 bytes there and back, close, again
+ *   connect    IP PORT CONNECTIONS SECONDS   connect, 16 bytes there and back, both close, again
  *   flow       IP PORT CONNECTIONS SECONDS   say something, then read as fast as it comes
  *   hold       IP PORT CONNECTIONS           a GET on each, say "ready", keep all open until standard input ends
  *
@@ -13,7 +13,7 @@
  */
 #include "common.h"
 
-enum { IN_BYTES = 65536, STREAMS = 128, BACKLOG = 1 << 16, GRACE_US = 5000000, PING_BYTES = 16 };
+enum { IN_BYTES = 65536, STREAMS = 128, BACKLOG = 1 << 16, GRACE_US = 5000000 };
 enum { FLOW_BYTES = 1 << 20, OPENING_AT_ONCE = 64 };
 
 struct conn {
@@ -396,9 +396,9 @@ static void run_connect(void) {
             }
             ssize_t n = recv(c->fd, c->in + c->in_count, IN_BYTES - c->in_count, 0);
             c->in_count += n > 0 ? n : 0;
-            if (n > 0 && c->in_count < PING_BYTES)
+            if (n > 0)
                 continue;
-            if (n <= 0)
+            if (n < 0 || c->in_count != PING_BYTES)
                 errors_count++;
             else
                 record(c->due_us[0]);

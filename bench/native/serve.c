@@ -2,7 +2,8 @@
  *
  *   http    HTTP/1.1; answers each GET with a small body after DELAY_US
  *   grpc    HTTP/2 by prior knowledge; echoes every message of every call, unary or streaming, with status 0
- *   echo    TCP; sends back what it reads
+ *   echo    TCP; sends back what it reads, and closes after the first sixteen bytes: so the one whose ports are used up
+ *           for a minute is this server, which has but one, and not the client or the proxy
  *   source  TCP; sends for as long as it can once the client has said something
  *
  * On SIGTERM it prints how many requests (messages, connections) it has served.
@@ -16,7 +17,7 @@ struct conn {
     struct buffer out;
     uint8_t in[IN_BYTES];
     size_t in_count;
-    uint64_t credit_owed;
+    uint64_t credit_owed, echoed;
     uint32_t answered[STREAMS]; /* stream numbers whose response has begun, by number modulo STREAMS */
 };
 
@@ -139,8 +140,13 @@ static int grpc(struct conn *c) {
 
 static int echo(struct conn *c) {
     put(&c->out, c->in, c->in_count);
+    c->echoed += c->in_count;
     c->in_count = 0;
-    return flush(c);
+    if (!flush(c))
+        return 0;
+    if (c->echoed >= PING_BYTES)
+        shutdown(c->fd, SHUT_WR);
+    return 1;
 }
 
 static int source(struct conn *c) {
