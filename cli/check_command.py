@@ -44,3 +44,4 @@ def _checks(facts: Facts, *, pre: bool) -> Iterator[Check]:
     else:
         yield from checks.control_plane_checks(facts, rendered)
         yield from checks.data_plane_checks(facts)
+        yield from checks.policy_checks(facts)

@@ -11,7 +11,7 @@ from typing import Any
 from cli import chart, findings
 from cli.cluster import Cluster, ClusterError
 from cli.findings import OK, Finding, Object
-from contract import names
+from contract import kinds, names
 
 REQUEST_S = 10.0
 """Seconds for one request of a check."""
@@ -109,6 +109,17 @@ def data_plane_checks(facts: Facts) -> Iterator[Check]:
     yield Check("data-plane", "sidecars are of this version", lambda: findings.proxy_versions(facts.pods))
 
 
+def policy_checks(facts: Facts) -> Iterator[Check]:
+    """Are the policies that users wrote in force?"""
+    for kind in (kinds.TRAFFIC_POLICIES, kinds.FAULT_INJECTIONS):
+        look = partial(_policies, facts, f"/apis/{kinds.API_VERSION}/{kind}")
+        yield Check("policies", f"all {kind} are in force", look, waits=True)
+
+
+def _policies(facts: Facts, path: str) -> Finding:
+    return findings.policies_in_force(facts.cluster.list(path, REQUEST_S))
+
+
 def _reach(facts: Facts) -> Finding:
     facts.cluster.get("/version", REQUEST_S)
     return OK
@@ -196,8 +207,9 @@ def _certificate(facts: Facts) -> Finding:
     from cli import certificate
 
     namespace = facts.cluster.control_plane
-    path = f"/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/{names.WEBHOOK}"
-    webhooks = facts.cluster.get(path, REQUEST_S).get("webhooks", [])
+    root = "/apis/admissionregistration.k8s.io/v1"
+    paths = [f"{root}/{kind}webhookconfigurations/{names.WEBHOOK}" for kind in ("mutating", "validating")]
+    webhooks = [webhook for path in paths for webhook in facts.cluster.get(path, REQUEST_S).get("webhooks", [])]
     bundles = [webhook["clientConfig"].get("caBundle", "") for webhook in webhooks]
     if not bundles or not all(bundles):
         hint = f"kubectl logs -n {namespace} deployment/{names.WEBHOOK}"

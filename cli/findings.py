@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from contract import VERSION, names
+from contract import VERSION, kinds, names
 
 Object = dict[str, Any]
 Outcome = Literal["ok", "warning", "error"]
@@ -180,6 +180,26 @@ def same_version(what: str, version: str) -> Finding:
         return OK
     hint = "use the tulle of that version, or run tulle install | kubectl apply -f -"
     return Finding("warning", f"{what} is {version or 'of unknown version'}, this tulle is {VERSION}", hint)
+
+
+def policies_in_force(policies: list[Object]) -> Finding:
+    """Find policies that the controller does not follow, wholly or in part, or has not judged yet."""
+    pending, refused = [], []
+    for policy in policies:
+        conditions = (policy.get("status") or {}).get("conditions") or []
+        current = [one for one in conditions if one.get("observedGeneration") == policy["metadata"].get("generation")]
+        if all(one["type"] != kinds.ACCEPTED for one in current):
+            pending.append(pod_name(policy))
+        refused += [
+            f"{pod_name(policy)} ({one['reason']}: {str(one['message'])[:MESSAGE_CHARS]})"
+            for one in current
+            if one["status"] != "True"
+        ]
+    if refused:
+        return Finding("warning", f"not in force, or not wholly: {_some(refused)}", "kubectl get tulle -A -o wide")
+    if pending:
+        return Finding("error", f"not judged by the controller: {_some(pending)}", "see the controller's log")
+    return OK
 
 
 def pod_name(pod: Object) -> str:

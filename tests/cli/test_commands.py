@@ -194,7 +194,7 @@ def healthy(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
         scope = f"/namespaces/{metadata['namespace']}" if "namespace" in metadata else ""
         if found["kind"] == "Deployment":
             found["status"] = {"readyReplicas": 1, "updatedReplicas": 1}
-        if found["kind"] == "MutatingWebhookConfiguration":
+        if found["kind"].endswith("WebhookConfiguration"):
             for webhook in found["webhooks"]:
                 webhook["clientConfig"]["caBundle"] = base64.b64encode(ONE.pem).decode()
         api.answers[f"{prefix}{found['apiVersion']}{scope}/{found['kind'].lower()}s/{metadata['name']}"] = found
@@ -205,6 +205,8 @@ def healthy(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     api.answers[f"{CONTROLLER}/api/v1/version"] = {"version": VERSION}
     api.answers["/api/v1/pods"] = items()
     api.answers["/api/v1/namespaces"] = items()
+    for kind in ("trafficpolicies", "faultinjections"):
+        api.answers[f"/apis/policy.tulle.mesh/v1alpha1/{kind}"] = items()
     moment = type("Moment", (), {"now": staticmethod(lambda zone: START)})
     monkeypatch.setattr("cli.check_command.datetime", moment)
 
@@ -241,6 +243,16 @@ def break_bundle(api: Api) -> None:
     del api.answers[path]["webhooks"][1]["clientConfig"]["caBundle"]
 
 
+def break_bundle_of_policies(api: Api) -> None:
+    path = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/tulle-webhook"
+    del api.answers[path]["webhooks"][0]["clientConfig"]["caBundle"]
+
+
+def break_judgement(api: Api) -> None:
+    metadata = {"name": "web", "namespace": "shop", "generation": 1}
+    api.answers["/apis/policy.tulle.mesh/v1alpha1/trafficpolicies"] = items({"metadata": metadata})
+
+
 def break_deployment(api: Api) -> None:
     api.answers["/apis/apps/v1/namespaces/tulle/deployments/tulle-controller"]["status"] = {}
 
@@ -252,6 +264,8 @@ def break_deployment(api: Api) -> None:
         (break_objects, "its objects exist"),
         (break_webhook, "it can be reached"),
         (break_bundle, "its certificate is valid and registered"),
+        (break_bundle_of_policies, "its certificate is valid and registered"),
+        (break_judgement, "all trafficpolicies are in force"),
         (break_deployment, "tulle-controller is ready"),
     ],
 )

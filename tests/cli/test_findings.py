@@ -163,3 +163,37 @@ def test_a_deployment_is_ready_when_all_pods_of_its_newest_template_are(
     finding = findings.deployment(deployment(replicas, ready, updated), [])
     assert (reason == "") == (finding.outcome == "ok")
     assert finding.reason.startswith(reason)
+
+
+def policy(name: str, *conditions: tuple[str, str, str], generation: int = 1) -> dict[str, Any]:
+    """A policy of generation 1 whose conditions were written for `generation`."""
+    listed = [
+        {"type": kind, "status": status, "reason": reason, "message": "words", "observedGeneration": generation}
+        for kind, status, reason in conditions
+    ]
+    return {"metadata": {"name": name, "namespace": "shop", "generation": 1}, "status": {"conditions": listed}}
+
+
+IN_FORCE = (("Accepted", "True", "Accepted"), ("ResolvedRefs", "True", "ResolvedRefs"))
+
+
+@pytest.mark.parametrize(
+    ("policies", "outcome", "words"),
+    [
+        ([], "ok", ""),
+        ([policy("a", *IN_FORCE)], "ok", ""),
+        (
+            [policy("a", *IN_FORCE), policy("b", ("Accepted", "False", "Conflicted"))],
+            "warning",
+            "shop/b (Conflicted: w",
+        ),
+        ([policy("a", IN_FORCE[0], ("ResolvedRefs", "False", "BackendNotFound"))], "warning", "BackendNotFound"),
+        ([policy("a")], "error", "not judged by the controller: shop/a"),
+        ([policy("a", *IN_FORCE, generation=0)], "error", "not judged by the controller: shop/a"),
+    ],
+)
+def test_policies_that_are_not_in_force_are_told(policies: list[dict[str, Any]], outcome: str, words: str) -> None:
+    finding = findings.policies_in_force(policies)
+
+    assert outcome == finding.outcome
+    assert words in finding.reason

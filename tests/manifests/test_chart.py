@@ -250,6 +250,34 @@ def test_rights_are_the_few_that_the_programs_use() -> None:
     assert not [rule for rule in cluster_wide if rule[1] == "secrets" or "*" in (rule[0], rule[1], rule[3])]
 
 
+def test_definitions_are_made_from_the_table_of_fields() -> None:
+    from manifests.make import TEMPLATES, templates
+
+    stale = [name for name, text in templates().items() if (TEMPLATES / name).read_text() != text]
+
+    assert stale == [], "run python manifests/make.py"
+
+
+def test_policies_are_judged_at_admission_and_let_in_while_nobody_can_judge() -> None:
+    (webhook,) = named(rendered("ha"), "ValidatingWebhookConfiguration", names.WEBHOOK)["webhooks"]
+    (rule,) = webhook["rules"]
+    assert (rule["apiGroups"], rule["operations"]) == (["policy.tulle.mesh"], ["CREATE", "UPDATE"])
+    assert rule["resources"] == ["faultinjections", "trafficpolicies"]
+    assert (webhook["failurePolicy"], webhook["sideEffects"]) == ("Ignore", "None")
+    assert webhook["clientConfig"]["service"]["path"] == "/validate"
+    assert "caBundle" not in webhook["clientConfig"]
+
+
+@pytest.mark.parametrize("kind", ["trafficpolicies", "faultinjections"])
+def test_policies_show_target_and_standing_in_kubectl_get(kind: str) -> None:
+    spec = named(rendered("default"), "CustomResourceDefinition", f"{kind}.policy.tulle.mesh")["spec"]
+    (version,) = spec["versions"]
+    columns = [one["name"] for one in version["additionalPrinterColumns"] if not one.get("priority")]
+    assert columns == ["Target", "Port", "Accepted", "Reason", "Age"]
+    assert version["subresources"] == {"status": {}}
+    assert spec["names"]["categories"] == ["tulle"]
+
+
 def test_every_value_is_in_the_schema_with_a_comment_and_is_used() -> None:
     text = (CHART / "values.yaml").read_text()
     templates = "".join(path.read_text() for path in (CHART / "templates").iterdir())
