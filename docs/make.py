@@ -3,6 +3,7 @@
 A table stands between `<!-- table: NAME -->` and `<!-- end -->`; the rest of a page is written by hand.
 """
 
+import json
 import re
 import sys
 from collections.abc import Callable, Iterable
@@ -16,6 +17,9 @@ import typer.main
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from cli.__main__ import app
+from contract.kinds.fields import FAULT_INJECTION, TRAFFIC_POLICY
+from contract.kinds.forms import Duration, Integer, Number, Percent, Quantity, write_bytes, write_duration
+from contract.kinds.sections import Many, Section
 from controller.settings import PREFIX, Settings
 from proxy.config import SETTINGS
 from proxy.errors import REASONS
@@ -85,12 +89,50 @@ def commands() -> str:
     return _rows(("command", "what it does", "options"), rows)
 
 
+def _form(form: Any) -> str:
+    """How a field is written: its bounds and unit."""
+    match form:
+        case Section():
+            return "object"
+        case Many():
+            return f"list: {_form(form.item)}, at most {form.high}"
+        case Integer() | Number():
+            return f"{form.low} to {form.high}" + (f" ({form.unit})" if form.unit else "")
+        case Percent():
+            return f"{form.low} to 100 (percent)"
+        case Duration():
+            return f"duration, {write_duration(form.low_ms)} to {write_duration(form.high_ms)}"
+        case Quantity():
+            return f"{write_bytes(form.low)} to {write_bytes(form.high)} ({form.unit})"
+        case _:
+            return str(form.unit)
+
+
+def _fields(section: Section, path: str) -> Iterable[tuple[str, ...]]:
+    for field in section.fields:
+        name = f"{path}.{field.name}" if path else field.name
+        default = "required" if field.is_required else field.default_text.strip("-")
+        if not default and field.default not in (None, {}):
+            written = field.default if isinstance(field.default, str) else json.dumps(field.default)
+            default = f"`{written}`" if written else '`""`'
+        yield (f"`{name}`", _form(field.form), default, field.text)
+        inner = field.form.item if isinstance(field.form, Many) else field.form
+        if isinstance(inner, Section):
+            yield from _fields(inner, f"{name}[]" if isinstance(field.form, Many) else name)
+
+
+def _kind(section: Section) -> str:
+    return _rows(("field of `spec`", "value", "default", "meaning"), _fields(section, ""))
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "sidecar-settings": sidecar_settings,
     "controller-settings": controller_settings,
     "reasons": reasons,
     "sidecar-counters": counters,
     "commands": commands,
+    "traffic-policy": lambda: _kind(TRAFFIC_POLICY),
+    "fault-injection": lambda: _kind(FAULT_INJECTION),
 }
 
 

@@ -192,7 +192,7 @@ BALANCING: Final = Section(
                     Field("cookie", COOKIE_NAME, "Name of the cookie that the sidecar sets.", is_required=True),
                     Field(
                         "ttl",
-                        Duration(1000, 99_999 * _HOUR_MS),
+                        Duration(1000, 8760 * _HOUR_MS),
                         "Life of the cookie.",
                         default_text="the browser's session",
                     ),

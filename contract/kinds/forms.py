@@ -177,7 +177,7 @@ class Quantity:
     unit: str = "bytes"
 
     def read(self, value: object) -> int:
-        span = f"{_bytes(self.low)} to {_bytes(self.high)}"
+        span = f"{write_bytes(self.low)} to {write_bytes(self.high)}"
         whole = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
         match = _BYTES.fullmatch(whole) if isinstance(whole, str) else None
         if match is None:
@@ -185,7 +185,7 @@ class Quantity:
         count = int(match[1]) * _FACTOR[match[2]]
         if not self.low <= count <= self.high:
             side, bound = ("more", self.high) if count > self.high else ("less", self.low)
-            raise ValueError(f"{shown(value)} is {side} than {_bytes(bound)}; write {span}")
+            raise ValueError(f"{shown(value)} is {side} than {write_bytes(bound)}; write {span}")
         return count
 
     def schema(self) -> Schema:
@@ -193,7 +193,8 @@ class Quantity:
         return _int_or_string() | {"pattern": pattern}
 
 
-def _bytes(count: int) -> str:
+def write_bytes(count: int) -> str:
+    """The shortest quantity: 65536 is 64Ki."""
     for unit in ("Gi", "Mi", "Ki"):
         if count and count % _FACTOR[unit] == 0:
             return f"{count // _FACTOR[unit]}{unit}"
