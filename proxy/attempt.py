@@ -54,12 +54,13 @@ class Attempt:
         parts = self.exchange.parts
         endpoint = self.endpoint
         endpoint.in_flight += 1
-        if self.exchange.head.fields:
-            stream = find(endpoint)
+        head = self.exchange.head
+        if head.fields:
+            stream = find(endpoint, head)
             if stream is not None:
                 self._send(stream)
                 return
-            self._connector = TrunkFinder(parts, self, len(self.exchange.endpoints))
+            self._connector = TrunkFinder(parts, self, head, len(self.exchange.endpoints))
             self._connector.dial(endpoint)
             return
         server = parts.pool.take(endpoint, parts.pump.now_s)

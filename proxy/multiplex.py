@@ -192,7 +192,7 @@ class Multiplex:
         elif self.parts.is_draining:
             self._part(now_s)
         elif not self.http2.is_acknowledged and now_s - self._since_s > config.head_timeout_s:
-            self.on_fault(WireFault("head-timeout", "no acknowledgement of the settings"))
+            self.on_fault(self.http2.fault("head-timeout", "no acknowledgement of the settings"))
         elif not self.streams and now_s - self.idle_since_s > config.client_idle_timeout_s:
             self._part(now_s)
 

@@ -22,6 +22,7 @@ from proxy.wire.streams import CANCEL, REFUSED_STREAM, Settings
 
 if TYPE_CHECKING:
     from proxy.stream import Stream
+    from proxy.trunks import TrunkFinder
 
 _LAZY_RATIO: Final = 8
 """Bytes below this share of a window are acknowledged at the end of the stream: most responses need no WINDOW_UPDATE,
@@ -176,7 +177,19 @@ class TrunkStream:
 class Trunk:
     """Owner of a link to a server; listed by its endpoint while it takes requests, and by the pool while it is open."""
 
-    __slots__ = ("_is_closed", "_ping_s", "endpoint", "http2", "idle_since_s", "lazy_bytes", "link", "parts", "streams")
+    __slots__ = (
+        "_is_closed",
+        "_ping_s",
+        "endpoint",
+        "http2",
+        "idle_since_s",
+        "is_settled",
+        "lazy_bytes",
+        "link",
+        "parts",
+        "streams",
+        "waiters",
+    )
 
     def __init__(self, parts: Parts, endpoint: Endpoint, channel: SocketChannel) -> None:
         config = parts.config
@@ -185,6 +198,10 @@ class Trunk:
         self.streams: dict[int, TrunkStream] = {}
         self.lazy_bytes = lazy_bytes(config.http2_window_bytes)
         self.idle_since_s = parts.pump.now_s
+        self.is_settled = False
+        """The server has said what it takes."""
+        self.waiters: dict[TrunkFinder, None] = {}
+        """Who can only go on then."""
         self._ping_s = 0.0
         self._is_closed = False
         settings = Settings(False, 0, config.http2_window_bytes, config.max_head_bytes)
@@ -254,7 +271,10 @@ class Trunk:
         self.leave()
 
     def on_settings(self) -> None:
-        """Heard by who asks for room next."""
+        self.is_settled = True
+        waiters, self.waiters = self.waiters, {}
+        for finder in waiters:
+            finder.on_trunk()
 
     def on_ping_ack(self) -> None:
         """That something was heard is enough (Link.heard_s)."""
@@ -304,6 +324,9 @@ class Trunk:
         if self.streams:
             self.lose("server-closed")
         self.link.close()
+        waiters, self.waiters = self.waiters, {}
+        for finder in waiters:
+            finder.on_dial_failed("server-closed")
 
     def _on_idle(self) -> None:
         self.idle_since_s = self.parts.pump.now_s

@@ -9,19 +9,26 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from proxy.connector import MAX_DIALS_COUNT
+from proxy.model import RequestHead
 from proxy.parts import Parts
 from proxy.policy import balance
 from proxy.pool import Endpoint
 from proxy.seams import Dial
 from proxy.trunk import Trunk, TrunkStream
+from proxy.wire.http2_head import protocol
 
 
-def find(endpoint: Endpoint) -> TrunkStream | None:
+def find(endpoint: Endpoint, head: RequestHead) -> TrunkStream | None:
     """Give a stream on the endpoint's first trunk with room, or nothing."""
     for trunk in endpoint.trunks:
-        if trunk.has_room:
+        if trunk.has_room and (trunk.is_settled or not needs_settings(head)):
             return TrunkStream(trunk)
     return None
+
+
+def needs_settings(head: RequestHead) -> bool:
+    """Tell whether a request may only be sent when the server has said what it takes (RFC 8441 section 3)."""
+    return head.method == b"CONNECT" and protocol(head.fields) != b""
 
 
 class TrunkDial:
@@ -76,13 +83,14 @@ class FinderUser(Protocol):
 class TrunkFinder:
     """One search, over when one of the user's callbacks was called, or `cancel`."""
 
-    __slots__ = ("_dials_left_count", "_endpoint", "_parts", "_user", "_waits_for")
+    __slots__ = ("_dials_left_count", "_endpoint", "_head", "_parts", "_user", "_waits_for")
 
-    def __init__(self, parts: Parts, user: FinderUser, endpoints_count: int) -> None:
+    def __init__(self, parts: Parts, user: FinderUser, head: RequestHead, endpoints_count: int) -> None:
         self._parts: Final = parts
         self._user: Final = user
+        self._head: Final = head
         self._dials_left_count = min(MAX_DIALS_COUNT, endpoints_count)
-        self._waits_for: TrunkDial | None = None
+        self._waits_for: TrunkDial | Trunk | None = None
 
     def dial(self, endpoint: Endpoint) -> None:
         """Wait for a trunk to this endpoint first; the one on its way, if there is one."""
@@ -91,18 +99,23 @@ class TrunkFinder:
         self._wait()
 
     def _wait(self) -> None:
-        self._waits_for = dial = self._endpoint.trunk_dial or TrunkDial(self._parts, self._endpoint)
-        dial.waiters[self] = None
+        endpoint = self._endpoint
+        unsettled = [trunk for trunk in endpoint.trunks if trunk.has_room and not trunk.is_settled]
+        waits_for = endpoint.trunk_dial or (unsettled[0] if unsettled else TrunkDial(self._parts, endpoint))
+        waits_for.waiters[self] = None
+        self._waits_for = waits_for
 
     def cancel(self) -> None:
-        dial, self._waits_for = self._waits_for, None
-        if dial is not None:
-            dial.leave(self)
+        waits_for, self._waits_for = self._waits_for, None
+        if isinstance(waits_for, TrunkDial):
+            waits_for.leave(self)
+        elif waits_for is not None:
+            waits_for.waiters.pop(self, None)
 
     def on_trunk(self) -> None:
         if self._waits_for is None:
             return  # cancelled by what an earlier waiter did
-        stream = find(self._endpoint)
+        stream = find(self._endpoint, self._head)
         if stream is None:
             self._wait()  # those before have filled it
             return
@@ -120,7 +133,7 @@ class TrunkFinder:
                 self._parts.meter.count("outbound_repick_total", (("reason", reason),))
                 failed.in_flight -= 1
                 endpoint.in_flight += 1
-                stream = find(endpoint)
+                stream = find(endpoint, self._head)
                 if stream is not None:
                     self._user.on_leg(endpoint, stream)
                 else:

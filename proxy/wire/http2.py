@@ -161,7 +161,7 @@ class Http2:
             connection.receive_data(data)
         except NGH2Error as error:
             self._dispatch(connection.events())
-            raise self._fault(_word(str(error)), str(error)) from None
+            raise self.fault(_word(str(error)), str(error)) from None
         self._dispatch(connection.events())
 
     def take_output(self, limit_bytes: int) -> bytes:
@@ -173,7 +173,7 @@ class Http2:
         try:
             data = connection.data_to_send(limit_bytes)
         except NGH2Error as error:
-            raise self._fault("http2-protocol", str(error)) from None
+            raise self.fault("http2-protocol", str(error)) from None
         self.is_whole = len(data) < limit_bytes
         events = connection.events()
         if events:
@@ -273,10 +273,10 @@ class Http2:
 
     def _charge(self, bucket: Bucket, word: str) -> None:
         if not bucket.take(self.now_s):
-            raise self._fault(word, f"more than {bucket.burst_count:g} and then {bucket.per_s:g} a second")
+            raise self.fault(word, f"more than {bucket.burst_count:g} and then {bucket.per_s:g} a second")
 
-    def _fault(self, word: str, detail: str) -> WireFault:
-        """End the connection, with last words for the peer if it can still be told."""
+    def fault(self, word: str, detail: str) -> WireFault:
+        """End the connection; `take_output` gives the last words. For the caller to raise, or to treat as raised."""
         self.is_over = True
         code = PROTOCOL_ERROR if word == "http2-protocol" else ENHANCE_YOUR_CALM
         connection = self._connection

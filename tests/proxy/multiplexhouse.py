@@ -67,6 +67,14 @@ class MultiplexHouse(TurnHouse):
 
     def client(self, address: Address = SERVER, settings: Settings | None = None) -> tuple[Peer, Multiplex]:
         """Let a client connect that speaks HTTP/2 from the first byte."""
+        theirs, multiplex = self.connect(address)
+        peer = Peer(theirs, settings or Settings(False))
+        self.peers.append(peer)
+        self.run()
+        return peer, multiplex
+
+    def connect(self, address: Address = SERVER) -> tuple[socket.socket, Multiplex]:
+        """Let a client connect; the test says what it sends."""
         ours, theirs = pair()
         self.sockets.append(theirs)
         target = self.targets.take(address)
@@ -74,10 +82,7 @@ class MultiplexHouse(TurnHouse):
         session = Session(self.parts, channel, target, self.targets)
         multiplex = Multiplex(session, channel, target)
         session.become(multiplex)
-        peer = Peer(theirs, settings or Settings(False))
-        self.peers.append(peer)
-        self.run()
-        return peer, multiplex
+        return theirs, multiplex
 
     def server(self, number: int = -1, settings: Settings | None = None) -> Peer:
         """Let a dial succeed; give the server."""
