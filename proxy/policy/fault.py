@@ -13,7 +13,8 @@ from contract.policy import Fault
 
 BURST_S: Final = 0.05
 """Bytes of so long a time (seconds) pass at once: a timer for each packet would cost more than it shows."""
-BURST_MAX_BYTES: Final = 65536
+PAUSE_MIN_S: Final = 0.001
+"""A timer is not asked for less, so that rounding can never make it ring for nothing for ever."""
 
 
 class Head(Protocol):
@@ -109,7 +110,7 @@ class Pacer:
 
     def __init__(self, bandwidth_bytes_per_s: float, now_s: float) -> None:
         self._per_s = bandwidth_bytes_per_s
-        self._burst_bytes = min(float(BURST_MAX_BYTES), max(1.0, bandwidth_bytes_per_s * BURST_S))
+        self._burst_bytes = max(1.0, bandwidth_bytes_per_s * BURST_S)
         self._earned_bytes = self._burst_bytes
         self._at_s = now_s
 
@@ -118,7 +119,7 @@ class Pacer:
         earned_bytes = self._earned_bytes + (now_s - self._at_s) * self._per_s
         self._earned_bytes = min(self._burst_bytes, earned_bytes)
         self._at_s = now_s
-        return max(0, int(self._earned_bytes))
+        return max(0, int(self._earned_bytes + 1e-6))
 
     def spend(self, count_bytes: int) -> None:
         """Enter bytes that have passed; more than were allowed are a debt."""
@@ -127,4 +128,4 @@ class Pacer:
     def next_s(self, now_s: float) -> float:
         """When a whole burst may pass again: the time to try next."""
         self.allowed_bytes(now_s)
-        return now_s + (self._burst_bytes - self._earned_bytes) / self._per_s
+        return now_s + max(PAUSE_MIN_S, (self._burst_bytes - self._earned_bytes) / self._per_s)
