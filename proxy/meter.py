@@ -122,6 +122,8 @@ class Meter:
         self.gauges: dict[str, tuple[Callable[[], float], str]] = {}
         """Name -> (how to read it, what it means)."""
         self.overflows_count = 0
+        self.names_count = 0
+        """Series that TLS clients have named (the label `sni`, always the last): bounded by proxy.naming."""
         self._seen: dict[int, tuple[int, float]] = {}
 
     def take_http(self, labels: Labels, peer: object) -> HttpSeries:
@@ -162,6 +164,7 @@ class Meter:
             elif now_s - since_s >= idle_s:
                 del table[labels]
                 del self._seen[id(series)]
+                self.names_count -= labels[-1][0] == "sni"
 
     def statistics(self) -> Iterator[tuple[str, float]]:
         """Gauges, read now."""

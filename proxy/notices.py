@@ -19,9 +19,9 @@ class Notices:
         self._clock = clock
         self._last: dict[tuple[str, str], tuple[float, int]] = {}
 
-    def failure(self, direction: str, reason: str, detail: str) -> None:
-        """Take note of one failed request or connection; reasons are the words of errors.REASONS."""
-        self._meter.count(f"{direction}_http_errors_total", (("error", reason),))
+    def failure(self, direction: str, reason: str, detail: str, kind: str = "http") -> None:
+        """Take note of one failed request or opaque connection; reasons are the words of errors.REASONS."""
+        self._meter.count(f"{direction}_{kind}_errors_total", (("error", reason),))
         suppressed = self._may_log(direction, reason)
         if suppressed is not None:
             self._log.warning("failure", direction=direction, reason=reason, detail=detail, suppressed=suppressed)

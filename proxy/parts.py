@@ -27,6 +27,12 @@ class Limited(Protocol):
         ...
 
 
+class Notice(Protocol):
+    """Takes note of one failure that the sidecar made: counted by kind (http, tcp) and reason, logged now and then."""
+
+    def __call__(self, direction: str, reason: str, detail: str, kind: str = "http") -> None: ...
+
+
 @dataclass(slots=True)
 class Parts:
     """The shared parts of the turn world."""
@@ -37,8 +43,7 @@ class Parts:
     meter: Meter
     pool: Pool
     random: Callable[[], float]
-    notice: Callable[[str, str, str], None]
-    """(direction, reason, detail): one failure that the sidecar made; counted, and logged now and then."""
+    notice: Notice
     outbound: "Targets | None" = None
     """Where mirrors find their targets."""
     shadows_count: int = 0

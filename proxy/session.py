@@ -12,6 +12,7 @@ from proxy.channel import PAUSED_BY_TURN, SocketChannel
 from proxy.connector import Connector
 from proxy.conversation import Conversation
 from proxy.model import plain_ip
+from proxy.naming import name_tls
 from proxy.parts import Limited, Parts
 from proxy.policy import balance, route
 from proxy.pool import Endpoint
@@ -19,7 +20,7 @@ from proxy.seams import Timer
 from proxy.server import Server
 from proxy.targets import Target, Targets
 from proxy.tunnel import Tunnel
-from proxy.wire import detect
+from proxy.wire import detect, hello
 
 MAX_FIRST_BYTES: Final = 65536
 """Bytes gathered while the destination is not known yet; then the client waits in the kernel."""
@@ -35,6 +36,7 @@ class Session:
         "_endpoints",
         "_fault",
         "_first",
+        "_is_named",
         "_is_opaque",
         "_is_over",
         "_owner",
@@ -63,6 +65,9 @@ class Session:
         self._timer: Timer | None = None
         self._is_over = False
         self._owner: Limited | None = self
+        self._is_named = False
+        """Counted as opened, in the series that it belongs to."""
+        channel.series.opened -= 1
         channel.on_data = self.on_data
         channel.on_eof = self.on_eof
         channel.on_lost = self.on_lost
@@ -174,6 +179,9 @@ class Session:
         self._on_fault(reason)
 
     def _on_server_data(self, data: bytes) -> None:
+        if detect.serves_http2(data):
+            self._leave_server()  # it says so to every client, before it has heard one: the client's word decides
+            return
         self._stop_waiting()
         self._count("opaque")
         self._is_opaque = True
@@ -219,7 +227,7 @@ class Session:
 
     def _refuse(self) -> None:
         """Reset the client, as it would have been without a sidecar."""
-        self.parts.notice(self.target.direction, self._fault, f"for {self.target}")
+        self.parts.notice(self.target.direction, self._fault, f"for {self.target}", "tcp")
         self._channel.abort()
         self.on_done()
 
@@ -248,6 +256,7 @@ class Session:
         self._is_over = True
         self._stop_waiting()
         self._leave_server()
+        self._name(None)
         if self._owner is not None:
             self.parts.sessions.pop(self._owner, None)
             self._owner = None
@@ -281,12 +290,22 @@ class Session:
     def _count(self, protocol: str) -> None:
         labels = (("direction", self.target.direction), ("protocol", protocol))
         self.parts.meter.count("tcp_protocol_connections_total", labels)
+        self._name(hello.parse(self._first) if protocol == "tls" else None)
+
+    def _name(self, told: hello.Hello | None) -> None:
+        """Count the client's connection as opened, now that it is known in which series."""
+        if not self._is_named:
+            self._is_named = True
+            self._channel.series.opened += 1
+            if told is not None:
+                name_tls(self.parts.meter, self._channel, told.sni)
 
     def check(self, now_s: float) -> None:
         """End a connection on which neither side has said a word; every other wait has its own timer."""
         config = self.parts.config
         limit_s = config.drain_idle_s if self.parts.is_draining else config.client_idle_timeout_s
-        if self._server is not None and now_s - self._channel.active_s > limit_s:
+        is_waiting = self._timer is None and self._connector is None and self.target.is_settled
+        if is_waiting and now_s - self._channel.active_s > limit_s:
             self._channel.close()
             self.on_done()
 

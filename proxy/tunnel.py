@@ -90,7 +90,12 @@ class Tunnel:
         return self._client.active_s if server is None else max(self._client.active_s, server.active_s)
 
     def abort(self, reason: str) -> None:
-        self._parts.notice(self._session.target.direction, reason, f"tunnel to {self._endpoint.address}")
+        self._fail(reason)
+
+    def _fail(self, reason: str) -> None:
+        """End in the sidecar's own name."""
+        direction = self._session.target.direction
+        self._parts.notice(direction, reason, f"tunnel to {self._endpoint.address}", "tcp")
         self._end(reset=True)
 
     def check(self, now_s: float) -> None:
@@ -99,7 +104,7 @@ class Tunnel:
         half = self._client.has_read_eof or (server is not None and server.has_read_eof)
         limit_s = config.half_closed_timeout_s if half else config.tunnel_idle_timeout_s
         if now_s - self._active_s > limit_s:
-            self._end(reset=True)
+            self._fail("idle-timeout")
 
 
 class _Direction:

@@ -57,6 +57,12 @@ def leaning(data: bytes) -> Verdict:
     return "http/1" if b" " in text[: MAX_METHOD_BYTES + 1] and b" HTTP/1" in text else "opaque"
 
 
+def serves_http2(data: bytes) -> bool:
+    """Tell whether a server's first bytes begin with HTTP/2's SETTINGS: such servers need not wait for the preface."""
+    is_settings = data[:1] == b"\x00" and data[3:9] == b"\x04\x00\x00\x00\x00\x00"
+    return is_settings and (data[1] << 8 | data[2]) % 6 == 0
+
+
 def _tls(data: bytes) -> Verdict:
     if data[1:2] not in (b"", b"\x03") or data[2:3] > b"\x04":
         return "opaque"
