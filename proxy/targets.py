@@ -153,6 +153,11 @@ class Targets:
         return faults
 
     def _apply(self, target: Target, destination: Destination) -> None:
+        if self.direction == INBOUND:  # behind it stands the local application, whatever endpoints discovery knows
+            target.protocol = destination.protocol
+            target.revision = destination.revision
+            target.settle()
+            return
         keep = {endpoint.address: endpoint for endpoint in target.known}
         known = []
         for told in destination.endpoints:
