@@ -58,13 +58,15 @@ class Run:
     def groups(self, round_number: int) -> list[Group]:
         """The groups that this round measures."""
         wanted = [group for group in GROUPS if not self.only or group.case in self.only]
-        return [group for group in wanted if round_number == 0 or not group.is_once]
+        return [group for group in wanted if round_number < group.most_rounds]
 
     def everything(self) -> None:
         """All rounds; within each, systems stand next to each other in time, in another order each round."""
         for number in range(self.rounds):
             for group in self.groups(number):
-                for system in _rotated([s for s in self.systems if s in group.systems], number):
+                # No proxy, no cost to compare: one round shows what load maker and server can do.
+                systems = [s for s in self.systems if s in group.systems and (s != "direct" or number == 0)]
+                for system in _rotated(systems, number):
                     self.group(number, group, system)
         if not self.only or slow_replica.CASE in self.only:
             for system, balancing in slow_replica.variants(self.systems):

@@ -4,6 +4,7 @@ Every system under test stands where a sidecar stands: in the client's namespace
 everybody but uid 2102 redirected to it by the rules that `tulle-init` writes. So each pays the same for netfilter.
 """
 
+import itertools
 import os
 import resource
 import signal
@@ -21,8 +22,8 @@ SERVER = f"tulle-bench-server-{os.getpid()}"
 CLIENT_IP = "10.254.7.1"
 """What the system under test dials from."""
 SERVER_IP = "10.254.7.2"
-LOAD_IP = "10.254.7.3"
-"""What load comes from: see `_own_address`."""
+LOAD_IPS = ("10.254.7.3", "10.254.7.4", "10.254.7.5", "10.254.7.6")
+"""What load comes from, by turns: see `load_from_another_address`."""
 BIN = Path(sys.executable).parent
 
 # A checkout below a private home would hide the virtual environment from uid 2102; reading past that is all
@@ -35,14 +36,11 @@ AS_SIDECAR = (
 
 START_TIMEOUT_S = 20.0
 
-CLOSED_S = 1
-"""How long the connection table remembers an aborted connection."""
-
 # Many connections in a row need many ports, and what became of them must be forgotten soon.
 _TUNING = (
     ("net/ipv4/ip_local_port_range", "16000 65500"),
     ("net/core/somaxconn", "4096"),
-    ("net/netfilter/nf_conntrack_tcp_timeout_close", str(CLOSED_S)),
+    ("net/netfilter/nf_conntrack_tcp_timeout_close", "1"),
 )
 FILES_COUNT = min(65536, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
 """Open files that each process may have: many connections have two ends in a proxy. A container may allow fewer."""
@@ -67,24 +65,32 @@ def arena() -> Iterator[None]:
         for name, ip in zip(names, (CLIENT_IP, SERVER_IP), strict=True):
             _run("ip", "-n", name, "address", "add", f"{ip}/29", "dev", "bench0")
             _run("ip", "-n", name, "link", "set", "bench0", "up")
-        _own_address()
+        _own_addresses()
         yield
     finally:
         for name in names:
             subprocess.run(("ip", "netns", "del", name), capture_output=True, check=False)
 
 
-def _own_address() -> None:
-    """Let load come from another address than what the system under test dials from.
+_addresses = itertools.cycle(LOAD_IPS)
 
-    With one address for both, a port that a proxy has just used for a connection that was aborted can be the port of the
-    next client's connection. netfilter then still takes it for the proxy's, and lets it pass unredirected.
-    """
+
+def _own_addresses() -> None:
     ip = ("ip", "-n", CLIENT)
-    _run(*ip, "address", "add", f"{LOAD_IP}/29", "dev", "bench0")
-    _run(*ip, "route", "replace", "10.254.7.0/29", "dev", "bench0", "src", LOAD_IP)
+    for address in LOAD_IPS:
+        _run(*ip, "address", "add", f"{address}/29", "dev", "bench0")
     _run(*ip, "route", "add", "10.254.7.0/29", "dev", "bench0", "src", CLIENT_IP, "table", "100")
     _run(*ip, "rule", "add", "uidrange", f"{PROXY_UID}-{PROXY_UID}", "lookup", "100")
+
+
+def load_from_another_address() -> None:
+    """Let load come from another address than what the systems dial from, and than the last system's load.
+
+    netfilter remembers an aborted connection for a second, its redirection or the lack of one included: a new one that
+    gets its port from the same address would pass unredirected where the proxy itself had had that port.
+    """
+    source = next(_addresses)
+    _run("ip", "-n", CLIENT, "route", "replace", "10.254.7.0/29", "dev", "bench0", "src", source)
 
 
 def capture(outbound_port: int) -> None:
@@ -95,7 +101,7 @@ def capture(outbound_port: int) -> None:
 
 
 def _guard(how: str) -> None:
-    """Refuse connections that slipped past the system under test: counted as its own they would make a wonder of it."""
+    """Refuse connections that slip past the system under test: counted as its own they would make a wonder of it."""
     not_redirected = ("-d", SERVER_IP, "-p", "tcp", "--syn", "-m", "owner", "!", "--uid-owner", str(PROXY_UID))
     reject = ("-j", "REJECT", "--reject-with", "tcp-reset")
     _run("ip", "netns", "exec", CLIENT, "iptables", how, "OUTPUT", *not_redirected, *reject)

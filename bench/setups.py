@@ -5,7 +5,6 @@ from typing import Literal
 
 from bench.servers import ECHO_PORT, GRPC_PORT, HTTP1_PORT, HTTP2_PORT, REPLICA_PORTS, SOURCE_PORT
 
-
 Balancing = Literal["", "peak-ewma", "least-request", "round-robin"]
 """Empty: the system's own default."""
 

@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -15,9 +14,9 @@ from bench.arena import (
     BIN,
     CLIENT,
     CLIENT_IP,
-    CLOSED_S,
     SERVER_IP,
     capture,
+    load_from_another_address,
     process,
     release,
     wait_listening,
@@ -106,10 +105,10 @@ SYSTEMS: dict[str, System] = {"direct": direct, "haproxy": haproxy, "envoy": env
 @contextmanager
 def running(name: str, folder: Path, setup: Setup) -> Iterator[int | None]:
     """Run a system with the client's connections redirected to it; yields its pid, None where there is no proxy."""
+    load_from_another_address()
     with SYSTEMS[name](folder, setup) as pid:
         try:
             yield pid
         finally:
-            time.sleep(CLOSED_S + 0.1)  # no connection of this system's is remembered when the next one begins
             if pid:
                 release()
