@@ -66,7 +66,8 @@ class Destination(msgspec.Struct, frozen=True, omit_defaults=True):
     protocol: Protocol = "detect"
     endpoints: tuple[Endpoint, ...] = ()
     policy: ServicePolicy | None = None
-    """Of the service; for a kind `pod` of the service whose port that is, if exactly one has a policy."""
+    """Of the service; for a kind `pod` of the service whose port that is. Where several have policies that differ, the
+    lowest of their rate limits and nothing else."""
 
 
 class Subscribe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

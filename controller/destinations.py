@@ -20,6 +20,7 @@ from contract.policy import ServicePolicy
 from controller.cluster import Cluster
 from controller.objects import Key, Pod, Service, ServicePort, Slice, SliceEndpoint, SlicePort, canonical_ip
 from controller.opaque import Ports
+from controller.policies import lowest_rates
 from controller.protocols import pod_protocol, service_protocol, services_on
 
 REVISION_BYTES: Final = 8
@@ -171,6 +172,6 @@ def _pod(cluster: Cluster, target: str, pod: Pod, ip: str, port: int, default_op
 
 
 def _pod_policy(cluster: Cluster, pod: Pod, port: int) -> ServicePolicy | None:
-    """That of the service whose port it is; none when several services have one, and they differ."""
+    """That of the service whose port it is; where several have one and they differ, their lowest rate limits alone."""
     found = {policy for one in services_on(cluster, pod, port) if (policy := cluster.policy_on(*one)) is not None}
-    return found.pop() if len(found) == 1 else None
+    return found.pop() if len(found) == 1 else lowest_rates(found)

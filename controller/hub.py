@@ -34,7 +34,7 @@ class Encoded:
 class Stream:
     """One sidecar's subscription."""
 
-    node: str
+    pod: Key
     held: dict[str, str]
     """Target -> revision that the sidecar has or was sent."""
     marked: set[str]
@@ -72,8 +72,8 @@ class Hub:
             raise unavailable("shutting-down", "Shutting down", "The controller is shutting down; ask another replica.")
         if len(self.streams) >= self.max_streams_count:
             raise unavailable("too-many-streams", "Too many streams", f"{self.max_streams_count} streams are open.")
-        pod = self.cluster.pods.get(Key(subscribe.namespace, subscribe.pod))
-        stream = Stream("" if pod is None else pod.node, dict(subscribe.targets), set(subscribe.targets))
+        pod = Key(subscribe.namespace, subscribe.pod)
+        stream = Stream(pod, dict(subscribe.targets), set(subscribe.targets))
         self.streams.add(stream)
         for target, ip in addresses.items():
             self._askers[ip][target].add(stream)
@@ -107,8 +107,10 @@ class Hub:
         lines: list[bytes] = []
         batch: list[bytes] = []
         size_bytes = 0
+        pod = self.cluster.pods.get(stream.pod)
+        node = "" if pod is None else pod.node
         for target in sorted(marked):
-            answer = self._answer(target, stream.node)
+            answer = self._answer(target, node)
             if answer.revision == stream.held[target]:
                 continue
             stream.held[target] = answer.revision

@@ -68,6 +68,8 @@ class Service(msgspec.Struct, frozen=True, gc=False):
     opaque_ports: str | None
     node_local: bool
     """internalTrafficPolicy: Local."""
+    external: bool = False
+    """type: ExternalName."""
 
 
 class SlicePort(msgspec.Struct, frozen=True, gc=False):

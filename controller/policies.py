@@ -5,7 +5,7 @@ same, the oldest wins, then the first by name (the Gateway API's rule). The faul
 """
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 import msgspec
@@ -13,7 +13,7 @@ import msgspec
 from contract import kinds
 from contract.kinds.injection import FaultInjection
 from contract.kinds.traffic import Backend, TrafficPolicy
-from contract.policy import Fault, Mirror, ServicePolicy
+from contract.policy import Fault, Mirror, Rate, RateLimit, ServicePolicy
 from controller.indices import discard
 from controller.objects import Key, Policy, Service
 
@@ -110,6 +110,21 @@ def backend_fault(backend: Backend, services: Services) -> str:
         listed = ", ".join(str(port.port) for port in service.ports) or "none"
         return f"Service {name} has no TCP port {backend.port} (it has {listed}); nothing is mirrored"
     return ""
+
+
+def lowest_rates(policies: Collection[ServicePolicy]) -> ServicePolicy | None:
+    """What several services that share a pod's port ask of it together: the lowest of their rate limits."""
+    limits = [policy.rate_limit for policy in policies if policy.rate_limit is not None]
+    if not limits:
+        return None
+    names = sorted(policy.name for policy in policies if policy.rate_limit is not None)
+    rates = RateLimit(_lowest([one.service for one in limits]), _lowest([one.client for one in limits]))
+    return ServicePolicy(rate_limit=rates, name=",".join(names))
+
+
+def _lowest(rates: list[Rate]) -> Rate:
+    limited = [rate for rate in rates if rate.per_s]
+    return min(limited, key=lambda rate: (rate.per_s, rate.burst_count), default=Rate())
 
 
 def _mirror(policy: Policy, services: Services) -> Mirror | None:

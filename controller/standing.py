@@ -41,6 +41,9 @@ def _accepted(cluster: Cluster, policy: Policy) -> Condition:
     if service is None:
         text = f"Service {key.name} does not exist in namespace {key.namespace}"
         return condition(kinds.TARGET_NOT_FOUND, text)
+    if service.external:
+        text = f"Service {key.name} is an ExternalName: the mesh does not see its traffic"
+        return condition(kinds.TARGET_NOT_FOUND, text)
     names = [port.name for port in service.ports]
     if target.port_name and target.port_name not in names:
         listed = ", ".join(name for name in names if name) or "none with a name"

@@ -127,6 +127,7 @@ class _ServicePortWire(msgspec.Struct, rename="camel", gc=False):
 
 
 class _ServiceSpec(msgspec.Struct, rename={"cluster_ip": "clusterIP", "cluster_ips": "clusterIPs"}, gc=False):
+    type: str | None = None
     cluster_ip: str | None = None
     cluster_ips: tuple[str, ...] | None = None
     ports: tuple[_ServicePortWire, ...] | None = None
@@ -146,6 +147,7 @@ class ServiceWire(msgspec.Struct, gc=False):
             ports=tuple(ServicePort(port.name or "", port.port, port.app_protocol or "") for port in ports),
             opaque_ports=self.metadata.annotation(names.OPAQUE_PORTS),
             node_local=self.spec.internal_traffic_policy == "Local",
+            external=self.spec.type == "ExternalName",
         )
 
 

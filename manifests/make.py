@@ -24,6 +24,8 @@ metadata:
   name: {name}
   labels:
     app.kubernetes.io/name: tulle-policies
+    # For tools that list what is attached to an object (GEP-2648).
+    gateway.networking.k8s.io/policy: Direct
     {{{{- include "tulle.labels" . | nindent 4 }}}}
   annotations:
     # With the definition would go every object of the kind.

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from contract.discovery import Destination
-from contract.policy import Concurrency, Fault, RateLimit, ServicePolicy
+from contract.policy import Concurrency, Fault, Rate, RateLimit, ServicePolicy
 from controller.cluster import Change, Cluster
 from controller.destinations import resolve
 from controller.kinds import PODS, SLICES, TRAFFIC_POLICIES
@@ -136,6 +137,33 @@ def test_pod_behind_two_services_whose_policies_differ_carries_none() -> None:
     cluster.apply(Change(second.kind, second.key, second))
 
     assert (1, None) == (before, limit_of(cluster, "10.244.0.1:8080"))
+
+
+def test_pod_behind_several_services_obeys_the_lowest_of_their_rates() -> None:
+    def rates(**by_whom: int) -> dict[str, Any]:
+        return {"rateLimit": {whose: {"requestsPerSecond": rate} for whose, rate in by_whom.items()}}
+
+    others = [piece(endpoint("10.244.0.1", "web-1"), name=f"{name}-abc", of=name) for name in ("b", "c")]
+    services = service(), service("b", "10.96.0.8"), service("c", "10.96.0.9")
+    policies = (
+        policy("p", **rates(service=10)),
+        policy("q", of="b", **rates(service=5, client=2), **limit(1)),
+        policy("r", of="c", **limit(1)),
+    )
+    cluster = cluster_of(*services, pod(), piece(endpoint("10.244.0.1", "web-1")), *others, *policies)
+
+    found = told(cluster, "10.244.0.1:8080").policy
+
+    assert ServicePolicy(rate_limit=RateLimit(Rate(5.0, 5), Rate(2.0, 2)), name="shop/p,shop/q") == found
+
+
+def test_policy_for_an_external_name_says_that_there_is_no_traffic() -> None:
+    found = policy("p", **limit(1))
+    cluster = cluster_of(replace(service(), ips=(), external=True), found)
+
+    status, reason, message = standing(cluster, found)["Accepted"]
+    assert ("False", "TargetNotFound") == (status, reason)
+    assert "ExternalName" in message
 
 
 def test_headless_service_has_its_policy_on_its_pods() -> None:
