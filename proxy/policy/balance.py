@@ -19,7 +19,7 @@ from contract.policy import Balancing, ServicePolicy
 from proxy.policy.balancer import NO_WISH, Balancer, Wish
 from proxy.policy.load import E, Load
 
-__all__ = ["NO_WISH", "Balancer", "Load", "Wish", "balancer_of", "bar", "observe", "pick"]
+__all__ = ["NO_WISH", "Balancer", "Load", "Wish", "balancer_of", "bar", "observe", "observe_failure", "pick"]
 
 DEFAULT_RTT_S: Final = 0.03
 """Latency of an endpoint that has not answered yet (seconds): cautious, so that a new one is not flooded."""
@@ -109,6 +109,12 @@ def observe(load: Load, latency_s: float, now_s: float) -> None:
         load.cost_s = latency_s + (cost_s - latency_s) * weight
     load.cost_at_s = now_s
     load.bars_count = 0
+
+
+def observe_failure(load: Load, latency_s: float, now_s: float) -> None:
+    """Enter a failed answer, or a try that was broken off: it can make an endpoint look slower, never faster."""
+    load.cost_s = max(load.cost_s, latency_s)  # an error is quickly given: that is no sign of a fast server
+    load.cost_at_s = now_s
 
 
 def bar(load: Load, now_s: float) -> None:

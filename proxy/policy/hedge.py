@@ -62,7 +62,11 @@ class Sketch:
         return f"<Sketch p{self.percentile:g} of {self._count + self._before_count}>"
 
     def record(self, latency_s: float, now_s: float) -> None:
-        """Enter an answer's latency, from the start of its try to its head."""
+        """Enter an answer's latency, from the start of its try to its head.
+
+        Enter a try that was cancelled because its hedge was faster too, with the time that it had taken by then: if
+        only winners counted, hedging would shorten its own delay.
+        """
         if now_s >= self._turn_s:
             self._turn(now_s)
         bucket = 0
@@ -95,12 +99,13 @@ class Sketch:
             self._kept_at_count = self._count + 1  # soon there may be enough
             return NEVER
         rank = count * self.percentile / 100.0
-        seen = 0
-        for bucket in range(SCALE_COUNT):
+        seen = bucket = 0
+        while bucket < SCALE_COUNT - 1:
             seen += self._counts[bucket] + self._before[bucket]
             if seen >= rank:
-                return float(SCALE_MIN_S * 1.1**bucket)
-        return float(SCALE_MIN_S * 1.1**SCALE_COUNT)
+                break
+            bucket += 1
+        return float(SCALE_MIN_S * 1.1**bucket)
 
 
 def after_s(hedging: Hedging, sketch: Sketch | None, now_s: float) -> float:

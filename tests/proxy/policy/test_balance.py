@@ -163,6 +163,9 @@ def test_when_none_has_weight_all_are_alike(algorithm: str) -> None:
     assert told[endpoints[0].address] == 0.0
     assert min(told[spot.address] for spot in endpoints[1:]) > 0.4
 
+    endpoints[1].barred_until_s = endpoints[2].barred_until_s = 200.0
+    assert min(shares(balancer(endpoints, algorithm), 1000).values()) > 0.25
+
 
 # shares
 
@@ -482,6 +485,31 @@ def test_least_request_sends_less_to_a_slow_replica() -> None:
     counts = simulate(lambda now_s: balance.pick(endpoints, random, now_s, picker), SLOW_ONE, 20.0, 300.0)
 
     assert counts["10.0.0.2:80"] / counts.total() < 0.1
+
+
+def test_a_replica_that_fails_at_once_does_not_look_fast() -> None:
+    endpoints = [Spot(address) for address in SLOW_ONE]
+    random = Random(11).random
+    counts: Counter[str] = Counter()
+    for number in range(3000):
+        now_s = 100.0 + number / 100
+        spot = balance.pick(endpoints, random, now_s)
+        counts[spot.address] += 1
+        if spot is endpoints[0]:
+            balance.observe_failure(spot, 0.0001, now_s)
+        else:
+            balance.observe(spot, 0.01, now_s)
+
+    assert endpoints[0].cost_s == balance.DEFAULT_RTT_S
+    assert counts[endpoints[0].address] / counts.total() < 0.05
+
+
+@given(st.floats(0.0, 5.0), st.floats(0.0, 5.0))
+def test_a_failure_never_makes_an_endpoint_look_faster(cost_s: float, latency_s: float) -> None:
+    spot = Spot(cost_s=cost_s)
+    balance.observe_failure(spot, latency_s, 100.0)
+
+    assert spot.cost_s == max(cost_s, latency_s)
 
 
 # when a balancer is needed

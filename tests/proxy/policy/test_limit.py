@@ -59,6 +59,13 @@ def test_what_the_service_refuses_costs_the_client_nothing() -> None:
     assert [refused.by if refused else "" for refused in told] == ["", "service", ""]
 
 
+def test_a_service_can_have_a_limit_alone() -> None:
+    limiter = Limiter(RateLimit(service=Rate(4.0, 1)), 100.0)
+
+    assert [limiter.take("a", 100.0), limiter.take("b", 100.0)] == [None, ("service", 0.25)]
+    assert limiter.clients_count == 0
+
+
 def test_without_limits_all_are_let_in() -> None:
     limiter = Limiter(RateLimit(), 100.0)
 
