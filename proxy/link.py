@@ -11,6 +11,7 @@ from typing import Final, Protocol
 
 from proxy.channel import PAUSED_BY_TURN, SocketChannel
 from proxy.errors import WireFault
+from proxy.model import Headers
 from proxy.pump import Pump
 from proxy.seams import Timer
 from proxy.wire.http2 import Http2
@@ -49,6 +50,27 @@ class LinkOwner(Http2Sink, Protocol):
         ...
 
 
+class _Nobody:
+    """Owns a link that is closed."""
+
+    def on_head(self, stream_id: int, fields: Headers, ended: bool) -> None: ...
+    def on_informational(self, stream_id: int, fields: Headers) -> None: ...
+    def on_body(self, stream_id: int, data: bytes, ended: bool) -> None: ...
+    def on_trailers(self, stream_id: int, fields: Headers) -> None: ...
+    def on_reset(self, stream_id: int, code: int) -> None: ...
+    def on_closed(self, stream_id: int, code: int) -> None: ...
+    def on_goaway(self, last_stream_id: int, code: int) -> None: ...
+    def on_settings(self) -> None: ...
+    def on_ping_ack(self) -> None: ...
+    def on_over(self) -> None: ...
+    def on_fault(self, fault: WireFault) -> None: ...
+    def on_gone(self) -> None: ...
+    def on_link_closed(self) -> None: ...
+
+
+_NOBODY: Final = _Nobody()
+
+
 class Link:
     """Owns the channel and the HTTP/2 connection of its owner."""
 
@@ -67,7 +89,7 @@ class Link:
     )
 
     def __init__(self, owner: LinkOwner, channel: SocketChannel, pump: Pump, settings: Settings) -> None:
-        self.owner = owner
+        self.owner: LinkOwner = owner
         self.channel = channel
         self.heard_s = pump.now_s
         """When the peer last said something."""
@@ -208,8 +230,9 @@ class Link:
             self._linger = self._pump.call_at(self._pump.now_s + LINGER_S, self._close)
 
     def _close(self) -> None:
+        owner = self.owner
         self.close()
-        self.owner.on_link_closed()
+        owner.on_link_closed()
 
     def close(self) -> None:
         """Close at once; what is not sent is lost."""
@@ -219,4 +242,6 @@ class Link:
             self._linger = None
         self._moving.clear()
         self._parting.clear()
+        self.owner = _NOBODY
+        self.http2.release(_NOBODY)
         self.channel.abort() if self.channel.queued_bytes else self.channel.close()

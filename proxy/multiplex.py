@@ -1,5 +1,6 @@
 """A client's HTTP/2 connection: many requests at once, each a stream with an exchange of its own. Turn."""
 
+from math import inf
 from typing import TYPE_CHECKING
 
 from proxy.channel import SocketChannel
@@ -187,6 +188,7 @@ class Multiplex:
                 stream.exchange.check(now_s)
         if self._ends_at_s:
             if now_s >= self._ends_at_s:
+                self._ends_at_s = inf
                 self.http2.end()
                 self.link.touch()
         elif self.parts.is_draining:

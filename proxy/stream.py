@@ -4,6 +4,7 @@ from math import ceil
 from typing import TYPE_CHECKING, Final
 
 from contract.headers import ERROR
+from contract.metrics import INBOUND
 from proxy.errors import REASONS, explain
 from proxy.exchange import Exchange
 from proxy.model import NO_BODY, Direction, Headers, RequestHead, ResponseHead
@@ -119,7 +120,10 @@ class Stream:
         ended = head.framing == NO_BODY
         self._is_ended = ended
         self.active_s = self.parts.pump.now_s
-        self._multiplex.http2.respond(self.stream_id, head.fields, ended)
+        fields = head.fields
+        if head.error and self.direction == INBOUND:  # the application's word, not the mesh's
+            fields = tuple([field for field in fields if field[0] != _ERROR])
+        self._multiplex.http2.respond(self.stream_id, fields, ended)
         self._multiplex.link.touch()
 
     def write_body(self, data: bytes) -> None:
@@ -162,6 +166,8 @@ class Stream:
         if retry_after_s:
             extra = (*extra, (b"retry-after", b"%d" % ceil(retry_after_s)))
         if head is not None and head.is_grpc:
+            if retry_after_s:
+                extra = (*extra, (b"grpc-retry-pushback-ms", b"%d" % ceil(retry_after_s * 1e3)))
             code = grpc_status if grpc_status >= 0 else grpc.status_for(reason, status)
             self._respond((*grpc.failure(code, body.decode().strip()), *extra), b"")
         else:

@@ -10,6 +10,7 @@ are safe to send again); RFC 8441 section 3.
 
 from typing import TYPE_CHECKING, Final
 
+from contract.metrics import OUTBOUND
 from proxy.channel import SocketChannel
 from proxy.errors import WireFault
 from proxy.link import Link
@@ -284,8 +285,8 @@ class Trunk:
 
     def on_fault(self, fault: WireFault) -> None:
         """The server broke HTTP/2: none of its streams can go on."""
-        labels = (("direction", "outbound"), ("reason", fault.reason))
-        self.parts.meter.count("http2_faults_total", labels)
+        direction = dict(self.endpoint.http.labels).get("direction", OUTBOUND)
+        self.parts.meter.count("http2_faults_total", (("direction", direction), ("reason", fault.reason)))
         self.lose(f"bad-response:{fault}, from {self.endpoint.address}")
 
     def on_gone(self) -> None:

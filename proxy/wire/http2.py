@@ -288,10 +288,17 @@ class Http2:
                 self._farewell += _goaway(self.last_stream_id if self.is_server else 0, code)
         return WireFault(word, detail)
 
+    def release(self, nobody: Http2Sink) -> None:
+        """Let the owner go, so that neither waits for the garbage collector."""
+        self.is_over = True
+        self._sink = nobody
+
     # the owner's messages; on a stream that has ended meanwhile they do nothing, `on_closed` is on its way
 
     def request(self, fields: Headers, ended: bool) -> int:
         """Open a stream; give its number, or 0 when the peer takes no more."""
+        if self.is_over:
+            return 0
         self._sends_count += 1
         try:
             return self._connection.send_request(fields, end_stream=ended)

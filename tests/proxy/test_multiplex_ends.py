@@ -1,5 +1,6 @@
 """How HTTP/2 connections end: drains, silence, floods, dead servers, and what is bounded meanwhile."""
 
+import gc
 import socket
 import time
 from collections.abc import Iterator
@@ -10,8 +11,12 @@ from http2house import GET, OK, POST, START, Notes, data_frame, frames, head
 from hyperframe.frame import GoAwayFrame, PingFrame, SettingsFrame
 from multiplexhouse import MultiplexHouse, Peer
 
-from proxy.link import BLIND_BYTES
+from proxy.exchange import Exchange
+from proxy.link import BLIND_BYTES, Link
 from proxy.model import Headers
+from proxy.multiplex import Multiplex
+from proxy.stream import Stream
+from proxy.trunk import Trunk, TrunkStream
 from proxy.wire.streams import MAX_STREAM_ID, NO_ERROR, Settings
 
 WEBSOCKET: Headers = ((b":method", b"CONNECT"), (b":protocol", b"websocket"), *GET[1:])
@@ -264,3 +269,39 @@ def test_the_preface_may_come_with_the_first_request_in_any_pieces(house: Multip
         house.run()
     server = house.server()
     assert server.notes.events == [("head", 1, POST, False), ("body", 1, b"question", True)]
+
+
+def test_closed_connections_wait_for_no_garbage_collector(house: MultiplexHouse) -> None:
+    kinds = (Multiplex, Stream, Trunk, TrunkStream, Link, Exchange)
+    gc.collect()
+    gc.disable()
+    try:
+        client = house.client()[0]
+        large = ask(house, client, POST, ended=False)
+        client.http2.send_body(large, b"a" * 300_000, True)
+        server = house.server()
+        server.http2.respond(1, OK, False)
+        server.http2.send_body(1, b"d" * 300_000, True)
+        house.run()
+        cut = ask(house, client)
+        client.http2.reset(cut, 8)
+        house.run()
+        server.sock.close()
+        client.sock.close()
+        house.peers.clear()
+        house.run()
+        del client, server
+        left = [thing for thing in gc.get_objects() if isinstance(thing, kinds)]
+    finally:
+        gc.enable()
+    assert left == []
+    assert house.parts.sessions == {}
+
+
+def test_a_drained_client_is_told_its_last_stream_once(house: MultiplexHouse) -> None:
+    client, _ = house.client()
+    ask(house, client)
+    house.parts.is_draining = True
+    for _ in range(10):
+        house.check(1.0)
+    assert len(client.notes.of("goaway")) == 2
