@@ -75,8 +75,15 @@ class App:
         notices = Notices(self.meter, log, time.monotonic)
         self.pump = Pump(time.perf_counter, self._on_bug)
         self.pool = Pool(config.pool_idle_count, config.pool_idle_timeout_s)
-        self.outbound = Targets("outbound", self.pump, self.meter, config.max_targets_count, config.discovery_timeout_s)
-        self.inbound = Targets("inbound", self.pump, self.meter, config.max_targets_count, 0.0)
+        self.outbound = Targets(
+            "outbound",
+            self.pump,
+            self.meter,
+            config.max_targets_count,
+            config.discovery_timeout_s,
+            random.random,
+        )
+        self.inbound = Targets("inbound", self.pump, self.meter, config.max_targets_count, 0.0, random.random)
         self.trimmer = Trimmer()
         self._notices = notices
         self.parts: Parts
@@ -101,6 +108,7 @@ class App:
     async def _serve(self, nursery: trio.Nursery) -> None:
         door = TrioDoor(nursery, self.pump, self.config)
         self.parts = Parts(self.config, self.pump, door, self.meter, self.pool, random.random, self._notices.failure)
+        self.parts.outbound = self.outbound
         self._gauge(door)
         nursery.start_soon(self.pump.run)
         nursery.start_soon(self.pump.run_timers)

@@ -14,6 +14,7 @@ from proxy.pool import Endpoint
 from proxy.seams import Leg, Timer
 from proxy.server import Server
 from proxy.trunks import TrunkFinder, find
+from proxy.wire import grpc
 
 if TYPE_CHECKING:
     from proxy.exchange import Exchange
@@ -26,6 +27,9 @@ class Attempt:
         "_connector",
         "endpoint",
         "exchange",
+        "grpc_status",
+        "is_hedge",
+        "is_over",
         "is_sent",
         "latency_s",
         "leg",
@@ -35,17 +39,20 @@ class Attempt:
         "timer",
     )
 
-    def __init__(self, exchange: "Exchange", endpoint: Endpoint, number: int) -> None:
+    def __init__(self, exchange: "Exchange", endpoint: Endpoint, number: int, is_hedge: bool = False) -> None:
         self.exchange = exchange
         self.endpoint = endpoint
         self.number = number
         """1 for the first try."""
+        self.is_hedge = is_hedge
         self.started_s = exchange.parts.pump.now_s
         self.leg: Leg | None = None
         self.timer: Timer | None = None
         self.is_sent = False
         """Counted as a request of its endpoint."""
+        self.is_over = False
         self.status = 0
+        self.grpc_status = -1
         self.latency_s = 0.0
         self._connector: Connector | TrunkFinder | None = None
 
@@ -107,6 +114,7 @@ class Attempt:
     def on_response(self, head: ResponseHead) -> None:
         if head.status >= 200 or head.status == 101:
             self.status = head.status
+            self.grpc_status = head.grpc_status
             self.latency_s = self.exchange.parts.pump.now_s - self.started_s
         self.exchange.on_response(self, head)
 
@@ -121,31 +129,70 @@ class Attempt:
 
     # the end
 
-    def record(self) -> None:
+    def record(self, trailers: Headers) -> None:
         """Enter the response into the balancer's average and the endpoint's series."""
+        exchange = self.exchange
         endpoint = self.endpoint
         status = self.status
-        balance.observe(endpoint, self.latency_s, self.exchange.parts.pump.now_s)
-        series = self.exchange.probes or endpoint.http
-        series.status(status, classify.response(status)).record(self.latency_s * 1e3)
+        balance.observe(endpoint, self.latency_s, exchange.parts.pump.now_s)
+        series = exchange.probes or endpoint.http
+        if exchange.head.is_grpc:
+            code = self.grpc_status if self.grpc_status >= 0 else grpc.status_of(trailers)
+            is_sound = classify.is_server_sound(status, classify.grpc_status(status, code))
+            label = str(code) if code >= 0 else ""
+            series.status(status, classify.grpc(status, label), label).record(self.latency_s * 1e3)
+        else:
+            is_sound = classify.response(status)
+            series.status(status, is_sound).record(self.latency_s * 1e3)
+        if exchange.course is not None:
+            exchange.course.observe(self, is_sound)
+
+    def record_failure(self, status: int) -> None:
+        """Enter that no response came; `status` is what the client was told, or would have been."""
+        exchange = self.exchange
+        series = exchange.probes or self.endpoint.http
+        if not self.is_sent:
+            self.is_sent = True
+            series.requests += 1
+        latency_s = exchange.parts.pump.now_s - self.started_s
+        if exchange.head.is_grpc:
+            status, label = 200, str(grpc.status_for("", status))
+            series.status(status, False, label).record(latency_s * 1e3)
+        else:
+            series.status(status, classify.response(status)).record(latency_s * 1e3)
+        if exchange.course is not None:
+            exchange.course.observe(self, False)
 
     def finish(self, is_request_done: bool) -> None:
         """The response is whole: give the connection back."""
-        self.endpoint.in_flight -= 1
-        leg, self.leg = self.leg, None
+        leg = self._end()
         if leg is not None:
             leg.finish(is_request_done, self.exchange.parts.pump.now_s)
+        if self.exchange.course is not None:
+            self.exchange.course.on_attempt_over()
 
     def detach(self) -> None:
         """Leave the leg to another owner, and the endpoint counted as in flight for that."""
         self.leg = None
+        self.is_over = True
 
     def abandon(self, code: int) -> None:
         """Stop; what was sent is cancelled."""
+        if self.is_over:
+            return
         if self._connector is not None:
             self._connector.cancel()
             self._connector = None
-        self.endpoint.in_flight -= 1
-        leg, self.leg = self.leg, None
+        leg = self._end()
         if leg is not None:
             leg.cancel(code)
+        if self.exchange.course is not None:
+            self.exchange.course.on_attempt_over()
+
+    def _end(self) -> Leg | None:
+        self.is_over = True
+        self.endpoint.in_flight -= 1
+        if self.timer is not None:
+            self.timer.cancel()
+        leg, self.leg = self.leg, None
+        return leg

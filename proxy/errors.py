@@ -59,6 +59,7 @@ REASONS: Final[dict[str, Reason]] = {
         Reason(
             "try-timeout", 504, "a try's response did not begin within its policy's time, and no other try followed"
         ),
+        Reason("response-timeout", 504, "the response was not whole within its policy's time after the request was"),
         Reason("idle-timeout", 504, "neither side moved a byte within TULLE_PROXY_STREAM_IDLE_TIMEOUT_S"),
         # A policy said so.
         Reason(

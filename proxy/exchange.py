@@ -13,16 +13,20 @@ from collections.abc import Sequence
 from typing import Final
 
 from contract.metrics import INBOUND
+from contract.policy import Mirror
 from proxy.attempt import Attempt
+from proxy.course import Course
 from proxy.errors import REASONS, REPICK_REASONS
 from proxy.meter import HttpSeries
-from proxy.model import NO_BODY, Headers, RequestHead, ResponseHead
+from proxy.model import NO_BODY, Headers, RequestHead, ResponseHead, parse_address
 from proxy.policy import balance, classify, route
 from proxy.pool import Endpoint
 from proxy.seams import Caller, Leg
+from proxy.shadow import MAX_SHADOWS_COUNT, MIRROR_NAME, Shadow
+from proxy.tap import Tap
 from proxy.wire.head import is_probe, without_error
 
-_IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
+IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
 
 _REPICK_ERRORS: Final = frozenset(reason.encode() for reason in REPICK_REASONS)
 
@@ -36,12 +40,13 @@ class Exchange:
     """Made for one request; over when `finish`, `fail` or `abort` has run."""
 
     __slots__ = (
-        "_attempt",
         "_has_retried",
         "_held",
         "_held_bytes",
         "_trailers",
+        "attempt",
         "caller",
+        "course",
         "endpoints",
         "head",
         "is_over",
@@ -50,6 +55,7 @@ class Exchange:
         "probes",
         "started_s",
         "status",
+        "tap",
     )
 
     def __init__(self, caller: Caller, head: RequestHead) -> None:
@@ -64,7 +70,11 @@ class Exchange:
         self.probes: HttpSeries | None = None
         """The series that counts in place of the endpoint's."""
         self.endpoints: Sequence[Endpoint] = ()
-        self._attempt: Attempt | None = None
+        self.attempt: Attempt | None = None
+        """The latest try; once the response has begun, the one that gives it."""
+        self.course: Course | None = None
+        """What a policy does beside it, if one does."""
+        self.tap: Tap | None = None
         self._held: list[bytes] | None = None
         self._held_bytes = 0
         self._trailers: Headers = ()
@@ -73,7 +83,7 @@ class Exchange:
     # the request
 
     def on_request(self) -> None:  # stop 4
-        """Conduct: route, pick, take, send."""
+        """Conduct: route, decide, pick, take, send."""
         head = self.head
         target = self.caller.target
         if target.probes is not None and is_probe(head.raw):
@@ -84,20 +94,28 @@ class Exchange:
             return
         if head.framing != NO_BODY:
             self._held = []
-        self._try(self.pick())
+        traffic = target.traffic_for(head)
+        if traffic is None:
+            self.start(Attempt(self, self.pick(), 1))
+        else:
+            self.course = Course(self, traffic)
+            self.course.begin()
 
     def pick(self) -> Endpoint:
         """Choose among the endpoints by what is known of them now."""
+        if self.course is not None:
+            return self.course.tries.pick()
         return balance.pick(self.endpoints, self.parts.random, self.parts.pump.now_s)
 
-    def _try(self, endpoint: Endpoint) -> None:
-        self._attempt = attempt = Attempt(self, endpoint, 1)
+    def start(self, attempt: Attempt) -> None:
+        self.attempt = attempt
         attempt.take()
 
     def send(self, attempt: Attempt, leg: Leg) -> None:
         """Write the head and what has arrived of the body."""
         held = self._held
-        leg.begin(attempt, self.head, self.is_request_done and not held and not self._trailers)
+        head = self.head if self.course is None else self.course.tries.head_for(attempt)
+        leg.begin(attempt, head, self.is_request_done and not held and not self._trailers)
         self.caller.couple(leg)
         if held:
             for data in held:
@@ -107,29 +125,47 @@ class Exchange:
             leg.end_request(self._trailers)
 
     def send_body(self, data: bytes) -> None:
-        held = self._held
-        attempt = self._attempt
+        course = self.course
+        if course is not None:
+            course.send_body(data)
+        attempt = self.attempt
         leg = attempt.leg if attempt is not None else None
-        if held is not None:
-            held.append(data)
-            self._held_bytes += len(data)
-            if leg is None:
-                if self._held_bytes > self.parts.config.buffer_low_bytes:
-                    self.caller.hold()
-                return
-            if self._held_bytes > self.parts.config.replay_bytes:
-                self._held = None
+        if self._held is not None and self._hold(data, leg is None):
+            return
         if leg is not None:
             leg.write_body(data)
+
+    def _hold(self, data: bytes, is_early: bool) -> bool:
+        """Keep a piece of the body for another try; tell whether that is all that can be done with it yet."""
+        held = self._held
+        if held is None:
+            return False
+        held.append(data)
+        self._held_bytes += len(data)
+        if is_early:
+            if self._held_bytes > self.parts.config.buffer_low_bytes:
+                self.caller.hold()
+            return True
+        limit_bytes = self.parts.config.replay_bytes if self.course is None else self.course.replay_bytes
+        if self._held_bytes > limit_bytes:
+            self._held = None
+        return False
 
     def end_request(self, trailers: Headers = ()) -> None:
         if self.is_request_done:
             return
         self.is_request_done = True
         self._trailers = trailers
-        attempt = self._attempt
+        if self.course is not None:
+            self.course.end_request(trailers)
+        attempt = self.attempt
         if attempt is not None and attempt.leg is not None:
             attempt.leg.end_request(trailers)
+
+    @property
+    def is_replayable(self) -> bool:
+        """Whether all of the request that has come can be sent again."""
+        return self.head.framing == NO_BODY or self._held is not None
 
     # the response
 
@@ -147,24 +183,53 @@ class Exchange:
                 head.raw = without_error(head.raw)
             elif status in (502, 504) and head.error in _REPICK_ERRORS and self._try_elsewhere(attempt, head.error):
                 return
+        if self.course is not None and not self.course.tries.accept(attempt, head):
+            return
+        self.commit(attempt, leg, head)
+
+    def settle(self, attempt: Attempt, head: ResponseHead) -> None:
+        """Data have come behind a head that waited for trailers."""
+        if self.course is not None and attempt.leg is not None:
+            self.course.tries.commit(attempt, head)
+            self.commit(attempt, attempt.leg, head)
+
+    def settle_by_trailers(self, attempt: Attempt, head: ResponseHead, trailers: Headers) -> bool:
+        """Trailers have come behind a head that waited for them: tell whether this is the client's response."""
+        leg = attempt.leg
+        if self.course is None or leg is None or not self.course.tries.accept_trailers(attempt, head, trailers):
+            return False
+        self.commit(attempt, leg, head)
+        return True
+
+    def commit(self, attempt: Attempt, leg: Leg, head: ResponseHead) -> None:
+        """This is the response that the client gets."""
         self._held = None
-        self.status = status
-        if status == 101 or (not head.fields and status < 300 and self.head.method == b"CONNECT"):
+        self.status = head.status
+        if self.tap is not None:
+            self.tap.on_head(head)
+        if head.status == 101 or (not head.fields and head.status < 300 and self.head.method == b"CONNECT"):
             self._switch(attempt, leg, head)
         else:
             self.caller.begin_response(head, leg)
 
     def on_body(self, data: bytes) -> None:  # stop 8
         """Pass the buffer on as it came; the channels hold back whom they must."""
-        self.caller.write_body(data)
+        if self.tap is None:
+            self.caller.write_body(data)
+        else:
+            self.tap.on_body(data)
 
     def finish(self, attempt: Attempt, trailers: Headers) -> None:  # stop 10
         """Record, give the connection back, let the client go on."""
-        attempt.record()
-        self._attempt = None
+        if self.tap is not None and not self.tap.on_end(attempt, trailers):
+            return
+        attempt.record(trailers)
+        self.attempt = None
         self.is_over = True
         self.caller.uncouple()
         attempt.finish(self.is_request_done)
+        if self.course is not None:
+            self.course.end(is_whole=True)
         self.caller.end_response(trailers)
 
     def _switch(self, attempt: Attempt, leg: Leg, head: ResponseHead) -> None:
@@ -172,10 +237,12 @@ class Exchange:
         if head.status == 101 and not self.head.upgrade:
             self.fail("bad-response", "101 without a request to upgrade")
             return
-        attempt.record()
+        attempt.record(())
         attempt.detach()
-        self._attempt = None
+        self.attempt = None
         self.is_over = True
+        if self.course is not None:
+            self.course.end(is_whole=False)
         self.caller.uncouple()
         self.caller.switch(head, leg)
 
@@ -183,26 +250,26 @@ class Exchange:
 
     def on_unreached(self, attempt: Attempt, reason: str) -> None:
         """No endpoint could be connected to."""
-        self.fail(reason, f"{attempt.endpoint.address}, for {self.caller.target}")
+        if self.course is None or not self.course.tries.recover(attempt, reason):
+            self.fail(reason, f"{attempt.endpoint.address}, for {self.caller.target}")
 
     def on_server_lost(self, attempt: Attempt, reason: str, code: int) -> None:
         """The server's connection, or stream, has ended before the response did."""
         leg = attempt.leg
         word, _, detail = reason.partition(":")
         if self.status:
-            self._cut(attempt, word, code)
-        elif leg is not None and leg.is_unheard and self._is_replayable(word) and not self._has_retried:
+            self.break_off(word, code)
+        elif leg is not None and leg.is_unheard and self._is_resendable(word):
             self._has_retried = True
             self.parts.meter.count("outbound_retry_total", (("reason", "keep-alive-race"),))
-            leg.cancel(CANCEL)
             attempt.take_again()
-        else:
+        elif self.course is None or not self.course.tries.recover(attempt, word):
             self.fail(word, detail or f"{attempt.endpoint.address}, for {self.caller.target}")
 
-    def _is_replayable(self, word: str) -> bool:
-        if word not in ("server-closed", "stream-refused") or (self.head.framing != NO_BODY and self._held is None):
+    def _is_resendable(self, word: str) -> bool:
+        if self._has_retried or not self.is_replayable:
             return False
-        return word == "stream-refused" or self.head.method in _IDEMPOTENT
+        return word == "stream-refused" or (word == "server-closed" and self.head.method in IDEMPOTENT)
 
     def _try_elsewhere(self, attempt: Attempt, error: bytes) -> bool:
         """Another sidecar could not reach its application: no byte has reached a server, so pick again, once."""
@@ -218,33 +285,38 @@ class Exchange:
             return False
         self.parts.meter.count("outbound_repick_total", (("reason", error.decode()),))
         attempt.abandon(CANCEL)
-        attempt.endpoint = endpoint
-        attempt.take()
+        again = Attempt(self, endpoint, attempt.number)
+        again.is_sent = True
+        self.start(again)
         return True
 
-    def _cut(self, attempt: Attempt, word: str, code: int) -> None:
-        """The response broke off after it had begun: so must the client's connection, or it would take it as whole."""
+    def break_off(self, word: str, code: int = CANCEL) -> None:
+        """End without an end: so must the client's connection, or stream, or it would take a part for the whole."""
         caller = self.caller
-        attempt.record()
-        caller.parts.notice(
-            caller.direction, "response-cut", f"{word}: {attempt.endpoint.address}, for {caller.target}"
-        )
+        attempt = self.attempt
+        if self.status and attempt is not None:
+            attempt.record(())
+            told = f"{word}: {attempt.endpoint.address}, for {caller.target}"
+            self.parts.notice(caller.direction, "response-cut", told)
+        else:
+            self._count_failure(REASONS[word].status or 502)
+            self.parts.notice(caller.direction, word, f"for {caller.target}")
         self._release(code)
         caller.cut(code)
 
-    def fail(self, reason: str, detail: str) -> None:
+    def fail(self, reason: str, detail: str, status: int = 0, grpc_status: int = -1, retry_after_s: float = 0) -> None:
         """Answer in the server's stead."""
-        status = REASONS[reason].status or 502
-        self.status = status
+        self.status = status = status or REASONS[reason].status or 502
         self._count_failure(status)
         self._release(CANCEL)
-        self.caller.answer(reason, detail, status)
+        self.caller.answer(reason, detail, status, grpc_status, retry_after_s)
 
     def _count_failure(self, status: int) -> None:
-        attempt = self._attempt
-        series = self.probes or (self.caller.target.http if attempt is None else attempt.endpoint.http)
-        if attempt is None or not attempt.is_sent:
-            series.requests += 1
+        if self.attempt is not None:
+            self.attempt.record_failure(status)
+            return
+        series = self.probes or self.caller.target.http
+        series.requests += 1
         latency_s = self.parts.pump.now_s - self.started_s
         series.status(status, classify.response(status)).record(latency_s * 1e3)
 
@@ -260,16 +332,50 @@ class Exchange:
 
     def abort(self, code: int = CANCEL) -> None:
         """Stop, answering nothing: the client is gone, and has said so with this code."""
-        if self.status and self._attempt is not None:
-            self._attempt.record()
+        if self.status and self.attempt is not None:
+            self.attempt.record(())
         self._release(code)
 
     def _release(self, code: int) -> None:
         self.is_over = True
-        attempt, self._attempt = self._attempt, None
+        attempt, self.attempt = self.attempt, None
         if attempt is not None:
             attempt.abandon(code)
+        if self.course is not None:
+            self.course.end(is_whole=False)
         self.caller.uncouple()
+
+    def cast_shadow(self, mirror: Mirror) -> Shadow | None:
+        """Send a copy of the request to another service, if there is room for one more."""
+        parts = self.parts
+        outbound = parts.outbound
+        head = self.head
+        if outbound is None or head.method == b"CONNECT" or head.upgrade:
+            return None
+        if head.has_marks and head.value(MIRROR_NAME):
+            return None  # a copy is not copied
+        if parts.shadows_count >= MAX_SHADOWS_COUNT:
+            parts.meter.count("outbound_mirror_dropped_total", (("reason", "busy"), ("mirror", mirror.name)))
+            return None
+        shadow = Shadow(self.caller, mirror, outbound.take(parse_address(mirror.target)))
+        shadow.begin(Exchange(shadow, head.with_value(MIRROR_NAME, b"1")))
+        return shadow
+
+    @property
+    def queued_bytes(self) -> int:
+        """Request bytes that have come and are not sent yet."""
+        if self.attempt is None or self.attempt.leg is None:
+            return self._held_bytes
+        return self.attempt.leg.queued_bytes
+
+    def hold_response(self) -> None:
+        """Let no more of the response come for now."""
+        if self.attempt is not None and self.attempt.leg is not None:
+            self.attempt.leg.hold()
+
+    def release_response(self) -> None:
+        if self.attempt is not None and self.attempt.leg is not None:
+            self.attempt.leg.release()
 
     def check(self, now_s: float) -> None:
         """End what has lasted too long (called by the sweep, a few times a second)."""
@@ -277,8 +383,12 @@ class Exchange:
         if not self.status and 0 < config.request_timeout_s < now_s - self.started_s:
             self.expire("request-timeout")
             return
-        attempt = self._attempt
+        idle_timeout_s = config.stream_idle_timeout_s
+        if self.course is not None:
+            self.course.check(now_s)
+            idle_timeout_s = self.course.decision.idle_s or idle_timeout_s
+        attempt = self.attempt
         leg = attempt.leg if attempt is not None else None
         active_s = max(self.caller.active_s, leg.active_s if leg is not None else self.started_s)
-        if now_s - active_s > config.stream_idle_timeout_s:
+        if now_s - active_s > idle_timeout_s:
             self.expire("idle-timeout")

@@ -113,7 +113,7 @@ class RequestHead:
 
     def value(self, name: bytes) -> bytes:
         """Find a header by its lower-case name; the first one's value, or nothing."""
-        return _field(self.fields, name) if self.fields else _line(self.raw, name)
+        return field_of(self.fields, name) if self.fields else _line(self.raw, name)
 
     def with_value(self, name: bytes, value: bytes) -> "RequestHead":
         """Copy the head with one more header, or another value of one that is there."""
@@ -121,7 +121,7 @@ class RequestHead:
         if fields:
             fields = (*(field for field in fields if field[0] != name), (name, value))
         else:
-            start, end = _span(raw, name)
+            start, end = _span(raw, name) if self.has_marks else (0, 0)
             raw = raw[: start or -2] + name + b": " + value + b"\r\n" + raw[end or -2 :]
         return RequestHead(
             raw,
@@ -132,7 +132,7 @@ class RequestHead:
             self.length_bytes,
             self.keep_alive,
             self.upgrade,
-            self.has_marks,
+            True,
             fields,
             self.is_grpc,
         )
@@ -175,7 +175,14 @@ class ResponseHead:
 
     def value(self, name: bytes) -> bytes:
         """Find a header by its lower-case name; the first one's value, or nothing."""
-        return _field(self.fields, name) if self.fields else _line(self.raw, name)
+        return field_of(self.fields, name) if self.fields else _line(self.raw, name)
+
+    def pairs(self) -> Headers:
+        """List all headers as they came, without what is a pseudo-header of HTTP/2."""
+        if self.fields:
+            return tuple(field for field in self.fields if not field[0].startswith(b":"))
+        lines = [line.partition(b":") for line in self.raw.split(b"\r\n")[1:] if line]
+        return tuple((name, value.strip(b" \t")) for name, _, value in lines)
 
     def add(self, name: bytes, value: bytes) -> None:
         """Add a header."""
@@ -185,7 +192,8 @@ class ResponseHead:
             self.raw += name + b": " + value + b"\r\n"
 
 
-def _field(fields: Headers, name: bytes) -> bytes:
+def field_of(fields: Headers, name: bytes) -> bytes:
+    """Find a header of HTTP/2 by its lower-case name; the first one's value, or nothing."""
     for found, value in fields:
         if found == name:
             return value

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from time import time
 from typing import TYPE_CHECKING, Protocol
 
 from proxy.channel import SocketChannel
@@ -44,6 +45,8 @@ class Parts:
     pool: Pool
     random: Callable[[], float]
     notice: Notice
+    unix_s: Callable[[], float] = time
+    """Seconds since 1970, of the clock that the application reads too."""
     outbound: "Targets | None" = None
     """Where mirrors find their targets."""
     shadows_count: int = 0

@@ -12,6 +12,7 @@ from proxy.channel import PAUSED_BY_TURN, SocketChannel
 from proxy.connector import Connector
 from proxy.conversation import Conversation
 from proxy.model import plain_ip
+from proxy.multiplex import Multiplex
 from proxy.naming import name_tls
 from proxy.parts import Limited, Parts
 from proxy.policy import balance, route
@@ -112,6 +113,8 @@ class Session:
         verdict = detect.protocol(self._first)
         if verdict == "http/1":
             self._converse()
+        elif verdict == "http/2":
+            self._multiplex()
         elif verdict == "more":
             self._wait(self.parts.config.detect_timeout_s, self._on_detect_timeout)
         else:
@@ -135,6 +138,18 @@ class Session:
         self._first = b""
         if self._channel.has_read_eof and self._channel.is_open:
             conversation.on_eof()
+
+    def _multiplex(self) -> None:
+        """The client speaks HTTP/2."""
+        self._stop_waiting()
+        self._count("http/2")
+        self._keep_server()
+        multiplex = Multiplex(self, self._channel, self.target)
+        self.become(multiplex)
+        multiplex.on_data(self._first)
+        self._first = b""
+        if self._channel.has_read_eof and self._channel.is_open:
+            multiplex.on_eof()
 
     def _keep_server(self) -> None:
         """A connection dialled in vain is good for a request."""

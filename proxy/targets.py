@@ -11,12 +11,14 @@ from typing import Final
 from contract.discovery import Destination, Protocol
 from contract.discovery import Endpoint as KnownEndpoint
 from contract.metrics import INBOUND, OUTBOUND
+from contract.policy import ServicePolicy
 from contract.report import Peer
 from proxy.meter import PROBE_LABELS, Labels, Meter
-from proxy.model import Address, Direction, parse_address
+from proxy.model import Address, Direction, RequestHead, parse_address
 from proxy.policy.route import Kind
 from proxy.pool import Endpoint
 from proxy.seams import Clock, Timer
+from proxy.traffic import NO_POLICY, Traffic, needs_traffic
 
 _NO_PEER: Final = Peer()
 
@@ -25,6 +27,9 @@ class Target:
     """One original destination: its endpoints, its series, who waits for it, who uses it."""
 
     __slots__ = (
+        "_clock",
+        "_meter",
+        "_random",
         "address",
         "direct",
         "direction",
@@ -39,11 +44,17 @@ class Target:
         "sessions_count",
         "tcp",
         "timer",
+        "traffic",
         "used_s",
         "waiters",
     )
 
-    def __init__(self, address: Address, direction: Direction, meter: Meter) -> None:
+    def __init__(
+        self, address: Address, direction: Direction, clock: Clock, meter: Meter, random: Callable[[], float]
+    ) -> None:
+        self._clock = clock
+        self._meter = meter
+        self._random = random
         self.address = address
         self.direction = direction
         self.kind: Kind = "unknown"
@@ -65,12 +76,41 @@ class Target:
         direct_tcp = meter.take_tcp((labels[0], ("peer", "dst"), *labels[1:]), _NO_PEER)
         self.direct: Sequence[Endpoint] = (Endpoint(address, meter.take_http(labels, _NO_PEER), direct_tcp),)
         self.known: Sequence[Endpoint] = ()
+        self.traffic: Traffic | None = None
+        """What a policy remembers; None where there is none."""
 
     def __repr__(self) -> str:
         return f"<Target {self.direction} {self} {self.kind} endpoints={len(self.known)}>"
 
     def __str__(self) -> str:
         return f"{self.name} ({self.address})" if self.name else str(self.address)
+
+    def obey(self, policy: ServicePolicy | None) -> None:
+        """Take the policy of a snapshot together with its endpoints; what is remembered of the traffic stays."""
+        traffic = self.traffic
+        if policy is None and traffic is None and not needs_traffic(self.known):
+            return
+        policy = policy or NO_POLICY
+        if traffic is None or traffic.policy != policy:
+            self.traffic = self._make_traffic(policy)
+            if traffic is not None:
+                traffic.close()
+        else:
+            traffic.update(self.known or self.direct)
+
+    def traffic_for(self, head: RequestHead) -> Traffic | None:
+        """Give what concerns a request beside its endpoints; None for the plain case."""
+        traffic = self.traffic
+        if traffic is None:
+            if not head.has_marks:
+                return None
+            traffic = self.traffic = self._make_traffic(NO_POLICY)
+        return traffic if head.has_marks or not traffic.is_plain else None
+
+    def _make_traffic(self, policy: ServicePolicy) -> Traffic:
+        traffic = Traffic(policy, self.name or str(self.address), self._clock, self._meter, self._random)
+        traffic.update(self.known or self.direct)
+        return traffic
 
     def settle(self) -> None:
         """Let those go on who wait."""
@@ -86,7 +126,15 @@ class Target:
 class Targets:
     """All targets of one direction. Only outbound targets are wanted from discovery."""
 
-    def __init__(self, direction: Direction, clock: Clock, meter: Meter, max_count: int, timeout_s: float) -> None:
+    def __init__(
+        self,
+        direction: Direction,
+        clock: Clock,
+        meter: Meter,
+        max_count: int,
+        timeout_s: float,
+        random: Callable[[], float],
+    ) -> None:
         self.direction: Final = direction
         self.is_connected = False
         """Whether a controller answers; while it does not, new targets pass through at once."""
@@ -96,6 +144,7 @@ class Targets:
         self._meter = meter
         self._max_count = max_count
         self._timeout_s = timeout_s
+        self._random = random
         self._targets: dict[Address, Target] = {}
 
     def __len__(self) -> int:
@@ -109,7 +158,7 @@ class Targets:
         """Find the target of a new session, or make it; give it back with `give`."""
         target = self._targets.get(address)
         if target is None:
-            target = Target(address, self.direction, self._meter)
+            target = Target(address, self.direction, self._clock, self._meter, self._random)
             if len(self._targets) >= self._max_count:
                 self._drop_oldest()
             if len(self._targets) < self._max_count:
@@ -127,7 +176,7 @@ class Targets:
             self._release(target)
 
     def _ask(self, target: Target) -> None:
-        if self.is_connected:
+        if self.is_connected and self.direction == OUTBOUND:
             target.timer = self._clock.call_at(self._clock.now_s + self._timeout_s, target.settle)
         else:
             target.is_settled = True
@@ -146,11 +195,23 @@ class Targets:
         for destination in destinations:
             try:
                 target = self._targets.get(parse_address(destination.target))
-                if target is not None:
+                if target is None:
+                    continue
+                if self.direction == OUTBOUND:
                     self._apply(target, destination)
+                else:
+                    self._apply_inbound(target, destination)
             except ValueError as error:
                 faults.append(str(error))
         return faults
+
+    def _apply_inbound(self, target: Target, destination: Destination) -> None:
+        """Before its own application a sidecar limits rates, and nothing else."""
+        target.revision = destination.revision
+        policy = destination.policy
+        limits = policy.rate_limit if policy is not None else None
+        name = policy.name if policy is not None else ""
+        target.obey(ServicePolicy(rate_limit=limits, name=name) if limits is not None else None)
 
     def _apply(self, target: Target, destination: Destination) -> None:
         if self.direction == INBOUND:  # behind it stands the local application, whatever endpoints discovery knows
@@ -168,6 +229,10 @@ class Targets:
                 del keep[address]
             else:
                 endpoint = self._endpoint(address, labels, told, destination)
+                if target.revision:
+                    endpoint.added_s = self._clock.now_s
+            endpoint.weight = told.weight
+            endpoint.is_preferred = told.preferred
             known.append(endpoint)
         target.known = tuple(known)
         target.kind = destination.kind
@@ -185,6 +250,7 @@ class Targets:
                 ),
                 peer,
             )
+        target.obey(destination.policy)
         for endpoint in keep.values():
             self._retire(endpoint)
         target.settle()

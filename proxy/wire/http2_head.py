@@ -44,7 +44,7 @@ def read_request(fields: Headers, ended: bool, max_head_bytes: int) -> RequestHe
             if host:
                 raise WireFault("duplicate-host")
             host = value
-        elif name.startswith(_MARK):
+        elif name == b"grpc-timeout" or name.startswith(_MARK):
             has_marks = True
     if size_bytes > max_head_bytes:
         raise WireFault("head-too-large", f"{size_bytes} bytes of headers")

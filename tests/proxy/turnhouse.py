@@ -74,7 +74,10 @@ class TurnHouse:
         self.parts = Parts(
             config, self.pump, self.door, self.meter, pool, lambda: 0.0, lambda *told: self.notices.append(told)
         )
-        self.targets = Targets("outbound", self.pump, self.meter, config.max_targets_count, config.discovery_timeout_s)
+        self.targets = Targets(
+            "outbound", self.pump, self.meter, config.max_targets_count, config.discovery_timeout_s, lambda: 0.0
+        )
+        self.parts.outbound = self.targets
         self.sockets: list[socket.socket] = []
 
     @staticmethod

@@ -1,0 +1,259 @@
+"""What a policy does to one exchange: limits before it, more tries beside and after the first, an end in time. Turn.
+
+An exchange whose decision asks for nothing of this has no course. The order of things: a fault's delay; abort or reset;
+the rate limit (inbound); the service's concurrency gate; then the first try, with the mirror and the hedge's timer
+beside it (see tries).
+
+Deadlines cost no timer while they are far away: the sweep, which looks at every exchange a few times a second, arms
+one when it is near.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from contract.metrics import INBOUND
+from proxy.attempt import Attempt
+from proxy.gate import Gate
+from proxy.model import Headers
+from proxy.policy import deadline, fault
+from proxy.policy.decide import Decision
+from proxy.pool import Endpoint
+from proxy.seams import Timer
+from proxy.tap import Tap
+from proxy.traffic import Traffic
+from proxy.tries import Tries
+from proxy.wire import grpc
+
+if TYPE_CHECKING:
+    from proxy.exchange import Exchange
+    from proxy.shadow import Shadow
+
+NEAR_S: Final = 0.6
+"""A deadline nearer than this gets a timer: more than two sweeps."""
+
+_GRPC_TIMEOUT: Final = b"grpc-timeout"
+
+
+class Course:
+    """Made by an exchange, told by it, ended with it. Satisfies gate.Waiter."""
+
+    __slots__ = (
+        "_exchange",
+        "_is_inside",
+        "_timers",
+        "_waiting_at",
+        "deadline_s",
+        "decision",
+        "expires_as",
+        "shadow",
+        "traffic",
+        "tries",
+    )
+
+    def __init__(self, exchange: "Exchange", traffic: Traffic) -> None:
+        peer_ip = exchange.caller.peer_ip if traffic.needs_peer else ""
+        self.decision: Decision[Endpoint] = traffic.decide(exchange.head, peer_ip)
+        self.traffic = traffic
+        self.tries = Tries(self, exchange)
+        self._exchange = exchange
+        self._timers: list[Timer] = []
+        self.deadline_s = 0.0
+        self.expires_as = ""
+        """The kind of the nearest deadline: request or response."""
+        self._is_inside = False
+        self._waiting_at: Gate | None = None
+        self.shadow: Shadow | None = None
+
+    # before the first try
+
+    def begin(self) -> None:
+        """Set the deadline, meet the fault; then go to the limits."""
+        exchange = self._exchange
+        left_s = self._remaining_s()
+        if left_s < 0.0:
+            exchange.fail("request-timeout", "its time was over before it came here")
+            return
+        if left_s > 0.0:
+            self._expire_at(exchange.started_s + left_s, "request")
+        if exchange.is_request_done:
+            self._on_request_done()
+        injected = self.decision.fault
+        if injected is not None and injected.delay_s > 0:
+            self.count("outbound_faults_total", ("kind", "delay"))
+            self.after(injected.delay_s, self._go_on)
+        else:
+            self._go_on()
+
+    def _remaining_s(self) -> float:
+        head = self._exchange.head
+        policy_s = self.decision.request_timeout_s
+        if not head.has_marks:
+            return policy_s
+        grpc_timeout = head.value(_GRPC_TIMEOUT) if head.is_grpc else b""
+        return deadline.remaining_s(
+            policy_s,
+            head.value(deadline.TIMEOUT_NAME),
+            head.value(deadline.DEADLINE_NAME),
+            grpc.parse_timeout_s(grpc_timeout) if grpc_timeout else -1.0,
+            self._exchange.parts.unix_s(),
+        )
+
+    def _go_on(self) -> None:
+        exchange = self._exchange
+        injected = self.decision.fault
+        if exchange.is_over:
+            return
+        if injected is not None:
+            grpc_status = injected.abort_grpc_status if exchange.head.is_grpc else -1
+            if injected.abort_status or grpc_status >= 0:
+                self.count("outbound_faults_total", ("kind", "abort"))
+                exchange.fail("fault-injected", injected.name, injected.abort_status or 503, grpc_status)
+                return
+            if injected.is_reset:
+                self.count("outbound_faults_total", ("kind", "reset"))
+                exchange.break_off("fault-injected")
+                return
+        self._limit()
+
+    def _limit(self) -> None:
+        """Let the request in, let it wait, or shed it."""
+        exchange = self._exchange
+        traffic = self.traffic
+        if exchange.caller.direction == INBOUND:
+            refused = traffic.rate_limit(exchange.caller.peer_ip)
+            if refused is not None:
+                self.count("inbound_http_local_ratelimit_total", ("by", refused.by))
+                detail = f"the rate of the {refused.by}, for {exchange.caller.target}"
+                exchange.fail("rate-limited", detail, 429, retry_after_s=refused.retry_after_s)
+                return
+        gate = traffic.gate
+        if gate is None or gate.is_open():
+            self._enter()
+        else:
+            self.wait_at(gate)
+
+    def wait_at(self, gate: Gate) -> None:
+        if gate.queue(self):
+            self._waiting_at = gate
+        else:
+            self._shed("queue-full")
+
+    def _shed(self, why: str) -> None:
+        self.count("outbound_shed_total", ("reason", why))
+        self._exchange.fail("overloaded", f"{why}, for {self._exchange.caller.target}")
+
+    def on_queue_timeout(self) -> None:
+        self._waiting_at = None
+        self._shed("queue-timeout")
+
+    def on_admitted(self) -> None:
+        self._waiting_at = None
+        if self._is_inside:
+            self.tries.start()
+        else:
+            self._enter()
+
+    def _enter(self) -> None:
+        exchange = self._exchange
+        decision = self.decision
+        self._is_inside = True
+        self.traffic.enter()
+        if decision.mirror is not None:
+            self.shadow = exchange.cast_shadow(decision.mirror)
+        answer = self.shadow.original if self.shadow is not None else None
+        injected = decision.fault
+        pacer: fault.Pacer | None = None
+        truncate_bytes = -1
+        if injected is not None:
+            truncate_bytes = injected.truncate_bytes
+            if injected.bandwidth_bytes_per_s > 0:
+                pacer = fault.Pacer(injected.bandwidth_bytes_per_s, exchange.parts.pump.now_s)
+                self.count("outbound_faults_total", ("kind", "bandwidth"))
+            if truncate_bytes >= 0:
+                self.count("outbound_faults_total", ("kind", "truncate"))
+        peeks = decision.retries is not None and exchange.head.is_grpc and bool(decision.retries.grpc_statuses)
+        if pacer is not None or truncate_bytes >= 0 or answer is not None or peeks:
+            exchange.tap = Tap(exchange, truncate_bytes, pacer, answer)
+        self.tries.start()
+
+    # the request's body
+
+    @property
+    def replay_bytes(self) -> int:
+        """How much of the body is kept for another try."""
+        retries = self.decision.retries
+        return retries.body_bytes if retries is not None else self._exchange.parts.config.replay_bytes
+
+    def send_body(self, data: bytes) -> None:
+        """A piece has come: others than the exchange's own try want it too."""
+        for rival in self.tries.rivals:
+            if rival.leg is not None:
+                rival.leg.write_body(data)
+        if self.shadow is not None:
+            self.shadow.send_body(data)
+
+    def end_request(self, trailers: Headers) -> None:
+        for rival in self.tries.rivals:
+            if rival.leg is not None:
+                rival.leg.end_request(trailers)
+        if self.shadow is not None:
+            self.shadow.end_request(trailers)
+        self._on_request_done()
+
+    def _on_request_done(self) -> None:
+        if self.decision.response_s > 0:
+            self._expire_at(self._exchange.parts.pump.now_s + self.decision.response_s, "response")
+
+    def observe(self, attempt: Attempt, is_sound: bool) -> None:
+        """A try has told something about its endpoint."""
+        self.traffic.observe(attempt.endpoint, is_sound, attempt.latency_s)
+
+    # time
+
+    def _expire_at(self, when_s: float, kind: str) -> None:
+        """The nearest deadline counts."""
+        if not self.expires_as or when_s < self.deadline_s:
+            self.deadline_s = when_s
+            self.expires_as = kind
+            self.check(self._exchange.parts.pump.now_s)
+
+    def check(self, now_s: float) -> None:
+        """Arm the deadline when it is near."""
+        if self.expires_as and self.deadline_s - now_s < NEAR_S:
+            self.after(self.deadline_s - now_s, self._on_deadline)
+
+    def _on_deadline(self) -> None:
+        exchange = self._exchange
+        if not exchange.is_over and exchange.parts.pump.now_s >= self.deadline_s:
+            self.count("timeouts_total", ("direction", exchange.caller.direction), ("kind", self.expires_as))
+            exchange.expire("request-timeout" if self.expires_as == "request" else "response-timeout")
+
+    def after(self, delay_s: float, callback: Callable[[], None]) -> None:
+        pump = self._exchange.parts.pump
+        self._timers.append(pump.call_at(pump.now_s + delay_s, callback))
+
+    # the end
+
+    def end(self, is_whole: bool) -> None:
+        """The exchange is over; `is_whole`: the client has got a whole response of a server."""
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
+        if self._waiting_at is not None:
+            self._waiting_at.leave_queue(self)
+            self._waiting_at = None
+        self.tries.cancel_rivals()
+        if self._is_inside:
+            self._is_inside = False
+            self.traffic.leave()
+        if self.shadow is not None:
+            self.shadow.on_original_over(is_whole)
+            self.shadow = None
+
+    def on_attempt_over(self) -> None:
+        """An endpoint has one request less."""
+        if self.traffic.room is not None:
+            self.traffic.room.wake()
+
+    def count(self, name: str, *labels: tuple[str, str]) -> None:
+        self._exchange.parts.meter.count(name, (*labels, ("service", self.traffic.name)))
