@@ -1,12 +1,15 @@
 """Circuit breaking: who is ejected, for how long, and how it comes back."""
 
+from random import Random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from policyhouse import Spot, spots
 
-from contract.policy import CircuitBreaker
+from contract.policy import Balancing, CircuitBreaker
 from proxy.policy import outlier
+from proxy.policy.balancer import Balancer, Wish
 from proxy.policy.load import EJECTED, HEALTHY, ON_TRIAL
 
 THREE = CircuitBreaker(consecutive_failures_count=3)
@@ -147,3 +150,24 @@ def test_an_ejection_that_the_cap_prevents_is_told() -> None:
 
     assert told == ["", "", "capped", "capped"]
     assert endpoints[1].probation == HEALTHY
+
+
+@pytest.mark.parametrize("algorithm", ["peak-ewma", "least-request", "round-robin", "ring-hash"])
+def test_a_broken_endpoint_costs_a_few_requests_and_comes_back_when_it_works(algorithm: str) -> None:
+    """Balancer and circuit breaker together: a minute of 100 requests a second, one endpoint broken for half of it."""
+    endpoints = spots(3)
+    picker = Balancer(endpoints, Balancing(algorithm=algorithm), 0, Random(1).random, 100.0)  # type: ignore[arg-type]
+    random = Random(2)
+    failures_count, served_late_count, verdicts = 0, 0, []
+    for number in range(6000):
+        now_s = 100.0 + number / 100
+        spot = picker.pick(Wish(random.getrandbits(31)), (), random.random, now_s)
+        is_success = spot is not endpoints[0] or now_s > 130.0
+        failures_count += not is_success
+        served_late_count += spot is endpoints[0] and now_s > 150.0
+        verdicts.append(outlier.record(THREE, spot, is_success, endpoints, now_s))
+
+    assert failures_count <= 3 + 5  # three to eject it, then a trial after 1, 2, 4, 8 and 16 seconds
+    assert verdicts.count("consecutive-failures") == verdicts.count("recovered") == 1
+    assert verdicts.count("probation") == failures_count - 3
+    assert served_late_count > 200
