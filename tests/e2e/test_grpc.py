@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import WORKLOADS, Cluster
+from tests.e2e.conftest import WORKLOADS, Cluster, wait_until
 
 pytestmark = pytest.mark.e2e
 
@@ -95,5 +95,47 @@ def test_a_server_that_does_not_read_holds_back_its_own_client_alone(ask: Ask) -
     assert 0 < sent < 200, "windows bound what lies on the way"
 
 
-def test_many_calls_share_a_connection_at_once(ask: Ask) -> None:
-    assert 300 == ask("at_once", 300)
+def test_calls_of_one_connection_are_spread_over_all_pods(ask: Ask) -> None:
+    shares = ask("at_once", 300)
+
+    assert 300 == sum(shares.values())
+    assert 2 == len(shares)
+    assert min(shares.values()) > 60
+
+
+def test_calls_are_counted_by_their_status_on_both_sides(cluster: Cluster, namespace: str, ask: Ask) -> None:
+    def counts() -> dict[str, list[float]]:
+        """Of each gRPC status, as the caller's sidecar counted it and as the servers' did."""
+        sides = (
+            ("app=caller", {"direction": "outbound", "dst_service": "calls"}),
+            ("app=calls", {"direction": "inbound"}),
+        )
+        return {
+            status: [
+                cluster.total(
+                    namespace, pods, "response_total", **labels, grpc_status=status, classification=classification
+                )
+                for pods, labels in sides
+            ]
+            for status, classification in (("0", "success"), ("5", "success"), ("13", "failure"), ("14", "failure"))
+        }
+
+    before = counts()
+    ask("echo", 20)
+    ask("statuses")
+
+    more = {
+        status: [after - old for after, old in zip(both, before[status], strict=True)]
+        for status, both in counts().items()
+    }
+    assert {"0": [20, 20], "5": [1, 1], "13": [1, 1], "14": [1, 1]} == more
+
+
+def test_stat_shows_calls_as_requests(cluster: Cluster, namespace: str, ask: Ask) -> None:
+    def row() -> dict[str, Any]:
+        ask("statuses")
+        (one,) = cluster.stat(f"namespaces/{namespace}/deployments/calls/stat?window=1m")["rows"]
+        return one  # type: ignore[no-any-return]
+
+    wait_until(lambda: row()["rps"], "the servers' sidecars report calls")
+    assert 0 < row()["success_rate"] < 1

@@ -3,8 +3,11 @@
 import json
 import sys
 import time
+from collections import Counter
 from itertools import repeat
+from pathlib import Path
 from queue import Queue
+from threading import Thread
 
 import grpc
 
@@ -166,10 +169,36 @@ def slow_server():
 
 
 def at_once(count):
-    """So many calls at once on one connection."""
+    """So many calls at once on one connection; how many answers came from which pod."""
     calls = Calls()
     futures = [calls.echo.future(b"%d" % number, timeout=DEADLINE_S) for number in range(int(count))]
-    return sum(future.result() == b"%d" % number for number, future in enumerate(futures))
+    assert all(future.result() == b"%d" % number for number, future in enumerate(futures))
+    return Counter(dict(future.initial_metadata())["pod"] for future in futures)
+
+
+def load(target, stop, streams="streams"):
+    """Call from four threads, 25 rounds a second each, until the file `stop` is there; how many calls ended how."""
+    calls, ends = Calls(target), Counter()
+
+    def one():
+        while not Path(stop).exists():
+            begin = time.monotonic()
+            try:
+                assert calls.echo(b"x" * 100, timeout=DEADLINE_S) == b"x" * 100
+                ends["OK"] += 1
+                if streams == "streams":
+                    assert sum(1 for _ in calls.many(b"3 1000", timeout=DEADLINE_S)) == 3
+                    ends["OK"] += 1
+            except grpc.RpcError as error:
+                ends[f"{error.code().name}: {error.details()}"] += 1
+            time.sleep(max(0.0, begin + 0.04 - time.monotonic()))
+
+    threads = [Thread(target=one) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return ends
 
 
 if __name__ == "__main__":

@@ -6,9 +6,12 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import grpc
 
+READY = Path("/tmp/ready")
+"""A probe by TCP would reach the sidecar, which listens before this program does."""
 POD = os.environ.get("HOSTNAME", "")
 seen = Counter()
 
@@ -96,6 +99,7 @@ def main():
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("test.Calls", METHODS)])
     server.add_insecure_port("[::]:9000")
     server.start()
+    READY.touch()
     signal.sigwait({signal.SIGTERM})
     time.sleep(1)  # the cluster takes it out of its endpoints meanwhile
     server.stop(5).wait()
