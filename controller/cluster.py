@@ -203,6 +203,8 @@ class Cluster:
                 self.policies.forget(record)
 
     def _note(self, kind: str, key: Key, old: Record | None, new: Record | None) -> None:
+        if isinstance(old, Policy) and isinstance(new, Policy) and old.content == new.content:
+            return  # its status was written
         for record in (old, new):
             match record:
                 case Pod():

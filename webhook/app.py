@@ -134,7 +134,7 @@ def _judge(request: review.Request, parts: Parts, began_s: float) -> Response:
     if verdict.fault:
         answer, outcome = review.answer_refusal(request, verdict.fault), ("refused", verdict.reason)
     else:
-        answer, outcome = review.answer_untouched(request), ("accepted", verdict.reason)
+        answer, outcome = review.answer_untouched(request, verdict.warnings), ("accepted", verdict.reason)
     return _done(answer, request, parts, outcome, verdict.fault, began_s)
 
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from contract import kinds
+from contract.kinds.doubts import doubts
 from contract.kinds.injection import read_fault_injection
 from contract.kinds.reading import Faulty
-from contract.kinds.traffic import read_traffic_policy
+from contract.kinds.traffic import TrafficPolicy, read_traffic_policy
 from webhook.review import Request
 
 READERS: Final[Mapping[str, Callable[[Any], object]]] = {
@@ -27,6 +28,7 @@ class Verdict:
 
     reason: str
     fault: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 def judge(request: Request) -> Verdict:
@@ -39,10 +41,10 @@ def judge(request: Request) -> Verdict:
     if old is not None and old.get("spec") == new.get("spec"):
         return Verdict("SpecUnchanged")
     try:
-        reader(new)
+        found = reader(new)
     except Faulty as fault:
         return Verdict(kinds.INVALID, _told(kind.kind, fault))
-    return Verdict("Valid")
+    return Verdict("Valid", warnings=tuple(doubts(found, new)) if isinstance(found, TrafficPolicy) else ())
 
 
 def _told(kind: str, fault: Faulty) -> str:

@@ -4,6 +4,7 @@ Source: admission.k8s.io/v1 (k8s.io/api/admission/v1/types.go).
 """
 
 from base64 import b64encode
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -84,9 +85,12 @@ def answer_decision(request: Request, decision: Patch | Skip) -> bytes:
     return _answer(response)
 
 
-def answer_untouched(request: Request) -> bytes:
+def answer_untouched(request: Request, warnings: Sequence[str] = ()) -> bytes:
     """Write the answer that lets an object in as it is."""
-    return _answer({"uid": request.uid, "allowed": True})
+    response: dict[str, Any] = {"uid": request.uid, "allowed": True}
+    if warnings:
+        response["warnings"] = [f"tulle: {warning}" for warning in warnings]
+    return _answer(response)
 
 
 def answer_refusal(request: Request, message: str) -> bytes:

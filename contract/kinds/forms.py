@@ -35,12 +35,15 @@ class Form(Protocol):
 
 def shown(value: object) -> str:
     """A value as it stands in a message."""
-    text = json.dumps(value, ensure_ascii=False, default=str)
+    try:
+        text = json.dumps(value, ensure_ascii=False, default=str)
+    except (RecursionError, ValueError):  # nested deeper, or with more digits, than Python writes
+        text = f"a huge {type(value).__name__}"
     return text if len(text) <= SHOWN_CHARS else text[: SHOWN_CHARS - 3] + "..."
 
 
 def _number(value: float) -> str:
-    return f"{value:,.15g}".replace(",", "")
+    return str(value) if isinstance(value, int) else f"{value:.15g}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +85,9 @@ class Number:
 
 def _check_range(value: float, low: float, high: float, span: str) -> None:
     if value > high:
-        raise ValueError(f"{_number(value)} is more than {_number(high)}; write {span}")
+        raise ValueError(f"{shown(value)} is more than {_number(high)}; write {span}")
     if value < low:
-        raise ValueError(f"{_number(value)} is less than {_number(low)}; write {span}")
+        raise ValueError(f"{shown(value)} is less than {_number(low)}; write {span}")
 
 
 @dataclass(frozen=True, slots=True)

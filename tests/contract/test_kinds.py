@@ -267,7 +267,10 @@ def test_the_longest_pause_and_ejection_follow_the_shortest_where_they_are_not_w
             {"circuitBreaker": {}},
             "spec.circuitBreaker: judges by nothing; write consecutiveFailures or successRate, or both",
         ),
-        ({"circuitBreaker": {"successRate": {}}}, "spec.circuitBreaker.successRate.percent: is missing; write 1 to 100"),
+        (
+            {"circuitBreaker": {"successRate": {}}},
+            "spec.circuitBreaker.successRate.percent: is missing; write 1 to 100",
+        ),
         ({"rateLimit": {}}, "spec.rateLimit: limits nothing; write service or client, or both"),
         (
             {"rateLimit": {"client": {"requestsPerSecond": 0}}},
@@ -371,6 +374,33 @@ def test_all_faults_are_told_at_once() -> None:
 def test_what_is_no_policy_at_all_is_told_too(obj: Any) -> None:
     assert told(read_traffic_policy, obj)
     assert told(read_fault_injection, obj)
+
+
+HUGE = {
+    "large": 10**400,
+    "larger": -(10**5000),
+    "float": 1e308,
+    "infinite": float("inf"),
+    "none": float("nan"),
+    "text": "x" * 10**6,
+}
+
+
+@pytest.mark.parametrize("value", HUGE.values(), ids=HUGE)
+@pytest.mark.parametrize("place", ["limit", "bodyLimit", "methods", "backoff"])
+def test_a_value_out_of_all_bounds_is_told_in_few_words(value: Any, place: str) -> None:
+    (line,) = told(read_traffic_policy, traffic_policy(retries={place: value}))
+
+    assert len(line) < 500
+    assert line.startswith(f"spec.retries.{place}: ")
+
+
+def test_a_value_nested_deeper_than_python_goes_is_told() -> None:
+    nested: list[Any] = []
+    for _ in range(100_000):
+        nested = [nested]
+
+    assert "a huge list" in told(read_traffic_policy, traffic_policy(retries={"limit": nested}))[0]
 
 
 def test_a_message_has_an_end() -> None:

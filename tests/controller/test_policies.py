@@ -250,6 +250,17 @@ def test_policy_makes_its_service_and_the_pods_behind_it_dirty_and_no_other() ->
             assert {"10.96.0.7", "10.244.0.1"} == cluster.take_dirty()
 
 
+def test_status_that_is_written_makes_nothing_dirty() -> None:
+    found = policy("p", **limit(1))
+    cluster = cluster_of(service(), found)
+    cluster.take_dirty()
+    written = replace(found, version="8", conditions=conditions(cluster, found, NOW))
+    cluster.apply(Change(found.kind, found.key, written))
+
+    assert set() == cluster.take_dirty()
+    assert written == cluster.policies.tables[found.kind][found.key]
+
+
 def test_policy_that_moves_to_another_service_makes_both_dirty() -> None:
     cluster = cluster_of(service(), service("other", "10.96.0.8"), policy("p", **limit(1)))
     cluster.take_dirty()

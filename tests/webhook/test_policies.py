@@ -14,7 +14,7 @@ from webhook.annotations import Refused
 from webhook.inject import inject
 from webhook.kube import Kube
 from webhook.policies import Verdict, judge
-from webhook.review import parse_review
+from webhook.review import answer_untouched, parse_review
 
 Json = dict[str, Any]
 VALIDATING = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/tulle-webhook"
@@ -54,6 +54,33 @@ def test_policy_without_a_fault_is_let_in() -> None:
     assert Verdict("Valid") == verdict(
         {"targetRef": {"name": "web"}, "faults": [{"reset": True}]}, kind="FaultInjection"
     )
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"retries": {"methods": ["GET", "POST"]}}, "spec.retries.methods: POST may be done twice"),
+        ({"retries": {"limit": 0}}, "spec.retries.limit: 0 means no retries"),
+        ({"retryBudget": {"percent": 5}}, "spec.retryBudget: nothing spends it"),
+        (
+            {"concurrency": {"service": {"limit": 5}, "endpoint": {"limit": 6}}},
+            "spec.concurrency.endpoint.limit: never reached",
+        ),
+    ],
+)
+def test_what_is_perhaps_not_meant_is_let_in_with_a_warning(spec: Json, words: str) -> None:
+    found = verdict({"targetRef": {"name": "web"}} | spec)
+
+    assert ("Valid", "") == (found.reason, found.fault)
+    assert [words] == [warning[: len(words)] for warning in found.warnings]
+    answer = json.loads(answer_untouched(parse_review(review(spec)), found.warnings))["response"]
+    assert [f"tulle: {found.warnings[0]}"] == answer["warnings"]
+
+
+def test_what_is_meant_is_let_in_without_a_word() -> None:
+    spec = {"retries": {"limit": 2}, "retryBudget": {"percent": 5}, "hedging": {"delay": "1s"}}
+
+    assert Verdict("Valid") == verdict({"targetRef": {"name": "web"}} | spec)
 
 
 def test_one_fault_is_told_in_one_line() -> None:
