@@ -1,6 +1,5 @@
 """Ways from a client to a server: through one sidecar or two, with and without discovery, by IPv4 and by IPv6."""
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,9 +45,6 @@ class Way:
         return sum(sidecar.counter(name, **labels) for sidecar in self.sidecars)
 
 
-Through = Callable[..., Awaitable[Way]]
-
-
 async def listen(nursery: trio.Nursery, handler: Handler, host: str = "127.0.0.1") -> Address:
     """Start a server on a loopback address."""
 
@@ -64,27 +60,39 @@ async def listen(nursery: trio.Nursery, handler: Handler, host: str = "127.0.0.1
     return Address(host, listeners[0].socket.getsockname()[1])
 
 
-@pytest.fixture(params=SETUPS)
-def through(request: Any, nursery: trio.Nursery, start_sidecar: Any, controller: Controller) -> Through:
-    """Give what starts a handler as a server, or takes a server's address, and makes a way to it."""
-    kind: str = request.param
+@dataclass
+class Through:
+    """Makes the way of one set-up to a handler, started as a server, or to a server's address."""
 
-    async def start(behind: Handler | Address, protocol: str = "detect", **settings: Any) -> Way:
-        host = "::1" if kind.endswith("v6") else "127.0.0.1"
-        server = behind if isinstance(behind, Address) else await listen(nursery, behind, host)
-        way = Way(kind, server)
+    kind: str
+    nursery: trio.Nursery
+    start_sidecar: Any
+    controller: Controller
+
+    @property
+    def host(self) -> str:
+        """Where a server listens."""
+        return "::1" if self.kind.endswith("v6") else "127.0.0.1"
+
+    async def __call__(self, behind: Handler | Address, protocol: str = "detect", **settings: Any) -> Way:
+        server = behind if isinstance(behind, Address) else await listen(self.nursery, behind, self.host)
+        way = Way(self.kind, server)
         hop = server
-        if kind.startswith("two"):
-            far = await start_sidecar(server, **settings)
+        if self.kind.startswith("two"):
+            far = await self.start_sidecar(server, **settings)
             way.sidecars.append(far)
-            hop = Address(host, far.app.config.inbound_port)
-        if "discovered" in kind:
-            service = Address("fd00::9" if kind.endswith("v6") else "10.96.0.9", server.port)
-            controller.service(service, hop, protocol=protocol)
-            near = await start_sidecar(service, controller_url=controller.url, **settings)
+            hop = Address(self.host, far.app.config.inbound_port)
+        if "discovered" in self.kind:
+            service = Address("fd00::9" if self.kind.endswith("v6") else "10.96.0.9", server.port)
+            self.controller.service(service, hop, protocol=protocol)
+            near = await self.start_sidecar(service, controller_url=self.controller.url, **settings)
         else:
-            near = await start_sidecar(hop, **settings)
+            near = await self.start_sidecar(hop, **settings)
         way.sidecars.insert(0, near)
         return way
 
-    return start
+
+@pytest.fixture(params=SETUPS)
+def through(request: Any, nursery: trio.Nursery, start_sidecar: Any, controller: Controller) -> Through:
+    """Give what makes the way of each set-up in turn."""
+    return Through(request.param, nursery, start_sidecar, controller)
