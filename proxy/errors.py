@@ -52,7 +52,11 @@ REASONS: Final[dict[str, Reason]] = {
         Reason("server-closed", 502, "the server closed the connection before its response began"),
         Reason("bad-response", 502, "the server's response is not valid HTTP/1"),
         Reason("stream-refused", 503, "the server took no part of the request (REFUSED_STREAM, GOAWAY)"),
-        Reason("stream-reset", 502, "the server reset the request's HTTP/2 stream before its response began"),
+        Reason(
+            "stream-reset",
+            502,
+            "the server reset its stream before the response began; so is the client's (HTTP/2)",
+        ),
         Reason("ping-timeout", 504, "the server's HTTP/2 connection answers no PING"),
         Reason("no-extended-connect", 501, "the server takes no extended CONNECT (WebSocket over HTTP/2)"),
         Reason("request-timeout", 504, "the response did not begin within TULLE_PROXY_REQUEST_TIMEOUT_S"),

@@ -105,6 +105,7 @@ class Link:
         channel.on_data = self.on_data
         channel.on_eof = self.on_eof
         channel.on_lost = self.on_lost
+        channel.resume(PAUSED_BY_TURN)  # who gathered the first bytes may have had enough
         self.touch()
 
     def __repr__(self) -> str:

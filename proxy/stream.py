@@ -33,6 +33,7 @@ class Stream:
         "direction",
         "exchange",
         "parts",
+        "reset_code",
         "session",
         "stream_id",
         "target",
@@ -49,6 +50,8 @@ class Stream:
         """When a byte of this stream last moved."""
         self.unacked_bytes = 0
         """Of the request's body: heard, and not moved on yet."""
+        self.reset_code = 0
+        """Of the server, when it has reset its stream."""
         self.exchange: Exchange | None = None
         self._multiplex = multiplex
         self._leg: TrunkStream | None = None
@@ -160,6 +163,9 @@ class Stream:
         exchange = self.exchange
         head = exchange.head if exchange is not None else None
         self.parts.notice(self.direction, reason, detail)
+        if reason == "stream-reset":
+            self.cut(self.reset_code)  # the server's own word says more than an answer could
+            return
         status = status or REASONS[reason].status or 502
         body = explain(self.direction, self.parts.config.pod_name, reason, detail)
         extra: Headers = ((_ERROR, reason.encode()),)

@@ -172,6 +172,8 @@ class TrunkStream:
         """Tell the exchange, once, that no response will come, or no more of it."""
         user, self._user = self._user, None
         if user is not None:
+            if self.caller is not None:
+                self.caller.reset_code = code
             user.on_server_lost(reason, code)
 
 

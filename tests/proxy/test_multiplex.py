@@ -196,15 +196,15 @@ def test_a_reset_by_the_server_within_its_response_reaches_the_client(house: Mul
     assert client.notes.of("reset") == [(stream_id, code or 2)]
 
 
-def test_a_reset_by_the_server_before_its_response_is_answered(house: MultiplexHouse) -> None:
+@pytest.mark.parametrize("fields", [GET, GRPC])
+def test_a_reset_by_the_server_before_its_response_is_passed_on_too(house: MultiplexHouse, fields: Headers) -> None:
     client, _ = house.client()
-    stream_id = ask(house, client)
-    house.server().http2.reset(1, 2)
+    stream_id = ask(house, client, fields)
+    house.server().http2.reset(1, 11)
     house.run()
-    fields = head_of(client, stream_id)
-    assert fields[0] == (b":status", b"502")
-    assert error_of(fields) == b"stream-reset"
-    assert b"code 2" in client.notes.body(stream_id)
+    assert client.notes.of("head") == []
+    assert client.notes.of("reset") == [(stream_id, 11)]
+    assert [notice[1] for notice in house.notices] == ["stream-reset"]
 
 
 def test_a_whole_response_to_an_unread_request_arrives_and_then_stops_the_client(house: MultiplexHouse) -> None:
