@@ -75,8 +75,8 @@ class StatusWriter:
                 continue
             quiet = self._quiet_of(policy)
             if loop.time() >= quiet.due_s:
-                pause_s = quiet.pause_s if await self._write(policy, wanted) else RETRY_S
-                quiet.due_s = loop.time() + pause_s
+                least_s = 0.0 if await self._write(policy, wanted) else RETRY_S
+                quiet.due_s = loop.time() + max(quiet.pause_s, least_s)
                 quiet.pause_s = min(quiet.pause_s * 2, LONGEST_PAUSE_S)
             next_s = min(next_s, quiet.due_s)
         self._count(judged)

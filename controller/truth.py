@@ -88,6 +88,7 @@ class Truth:
     def _note_synced(self, kind: str) -> None:
         self.meters.watch_synced.labels(kind).set(1)
         if self.unsynced.pop(kind, None) is not None and not self.unsynced:
+            self.policies_changed.set()  # whatever was read last: nothing could be judged before
             structlog.get_logger().info(
                 "cluster read",
                 pods=len(self.cluster.pods),

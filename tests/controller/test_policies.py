@@ -10,11 +10,13 @@ from msgspec.structs import replace
 
 from contract.discovery import Destination
 from contract.policy import Concurrency, Fault, Rate, RateLimit, ServicePolicy
-from controller.cluster import Change, Cluster
+from controller.cluster import Change, Cluster, Replace
 from controller.destinations import resolve
-from controller.kinds import PODS, SLICES, TRAFFIC_POLICIES
+from controller.kinds import KINDS, PODS, SLICES, TRAFFIC_POLICIES
 from controller.objects import Condition, Key, Pod, Policy, ServicePort, SlicePort
+from controller.settings import Settings
 from controller.standing import conditions
+from controller.truth import Truth
 from tests.controller.builders import (
     NS,
     cluster_of,
@@ -343,6 +345,16 @@ def test_a_condition_keeps_the_time_of_its_last_change_and_others_conditions_sta
     assert ("2021-01-01T00:00:00Z", 2) == (shown["Accepted"].since, shown["Accepted"].generation)
     assert shown["ResolvedRefs"].since == NOW
     assert shown["Programmed"] == written[0]
+
+
+def test_policies_are_judged_once_all_was_read_whatever_came_last() -> None:
+    truth = Truth(Settings())
+    for kind in sorted(KINDS, key=lambda kind: kind.name != "trafficpolicies"):
+        truth.policies_changed.clear()
+        truth.on_changes([(Replace(kind.name, ()), 0.0)])
+
+    assert truth.is_synced
+    assert truth.policies_changed.is_set()
 
 
 # --- near endpoints and weights
