@@ -25,6 +25,7 @@ class Attempt:
 
     __slots__ = (
         "_connector",
+        "_is_told",
         "endpoint",
         "exchange",
         "grpc_status",
@@ -50,6 +51,7 @@ class Attempt:
         self.timer: Timer | None = None
         self.is_sent = False
         """Counted as a request of its endpoint."""
+        self._is_told = False
         self.is_over = False
         self.status = 0
         self.grpc_status = -1
@@ -134,7 +136,7 @@ class Attempt:
         exchange = self.exchange
         endpoint = self.endpoint
         status = self.status
-        balance.observe(endpoint, self.latency_s, exchange.parts.pump.now_s)
+        now_s = exchange.parts.pump.now_s
         series = exchange.probes or endpoint.http
         if exchange.head.is_grpc:
             code = self.grpc_status if self.grpc_status >= 0 else grpc.status_of(trailers)
@@ -144,8 +146,11 @@ class Attempt:
         else:
             is_sound = classify.response(status)
             series.status(status, is_sound).record(self.latency_s * 1e3)
-        if exchange.course is not None:
-            exchange.course.observe(self, is_sound)
+        if is_sound:
+            balance.observe(endpoint, self.latency_s, now_s)
+        else:
+            balance.observe_failure(endpoint, self.latency_s, now_s)
+        self._tell(is_sound)
 
     def record_failure(self, status: int) -> None:
         """Enter that no response came; `status` is what the client was told, or would have been."""
@@ -160,8 +165,14 @@ class Attempt:
             series.status(status, False, label).record(latency_s * 1e3)
         else:
             series.status(status, classify.response(status)).record(latency_s * 1e3)
-        if exchange.course is not None:
-            exchange.course.observe(self, False)
+        balance.observe_failure(self.endpoint, latency_s, exchange.parts.pump.now_s)
+        self._tell(False)
+
+    def _tell(self, is_sound: bool) -> None:
+        """Let the endpoint's health learn from this try, once."""
+        if self.exchange.course is not None and not self._is_told:
+            self._is_told = True
+            self.exchange.course.observe(self, is_sound)
 
     def finish(self, is_request_done: bool) -> None:
         """The response is whole: give the connection back."""
@@ -186,8 +197,11 @@ class Attempt:
         leg = self._end()
         if leg is not None:
             leg.cancel(code)
-        if self.exchange.course is not None:
-            self.exchange.course.on_attempt_over()
+        course = self.exchange.course
+        if course is not None:
+            if not self._is_told:
+                course.overlook(self)
+            course.on_attempt_over()
 
     def _end(self) -> Leg | None:
         self.is_over = True

@@ -204,6 +204,10 @@ class Course:
         if self.decision.response_s > 0:
             self._expire_at(self._exchange.parts.pump.now_s + self.decision.response_s, "response")
 
+    def overlook(self, attempt: Attempt) -> None:
+        """A try has ended without a result: its client is gone, or another try was faster."""
+        self.traffic.overlook(attempt.endpoint, self._exchange.parts.pump.now_s - attempt.started_s)
+
     def observe(self, attempt: Attempt, is_sound: bool) -> None:
         """A try has told something about its endpoint."""
         self.traffic.observe(attempt.endpoint, is_sound, attempt.latency_s)

@@ -112,8 +112,12 @@ class RequestHead:
         return bool(self.fields)
 
     def value(self, name: bytes) -> bytes:
-        """Find a header by its lower-case name; the first one's value, or nothing."""
-        return field_of(self.fields, name) if self.fields else _line(self.raw, name)
+        """Find a header by its lower-case name; the first one's value, or nothing; of cookies all crumbs."""
+        if not self.fields:
+            return _line(self.raw, name)
+        if name == b"cookie":  # HTTP/2 may carry each pair in a field of its own (RFC 9113 section 8.2.3)
+            return b"; ".join(value for found, value in self.fields if found == name)
+        return field_of(self.fields, name)
 
     def with_value(self, name: bytes, value: bytes) -> "RequestHead":
         """Copy the head with one more header, or another value of one that is there."""
@@ -202,7 +206,7 @@ def field_of(fields: Headers, name: bytes) -> bytes:
 
 def _line(raw: bytes, name: bytes) -> bytes:
     start, end = _span(raw, name)
-    return raw[start + len(name) + 1 : end].strip(b" \t\r\n")
+    return raw[start + len(name) + 1 : end].strip(b" \t\r\n") if end else b""
 
 
 def _span(raw: bytes, name: bytes) -> tuple[int, int]:

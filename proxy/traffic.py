@@ -151,6 +151,13 @@ class Traffic:
             if verdict:
                 self._meter.count("outbound_ejections_total", (("service", self.name), ("cause", verdict)))
 
+    def overlook(self, endpoint: Endpoint, waited_s: float) -> None:
+        """A try was given up after so long: it took at least that, and says nothing of the endpoint's health."""
+        if self.sketch is not None:
+            self.sketch.record(waited_s, self._clock.now_s)
+        if self.policy.circuit_breaker is not None:
+            outlier.abandon(endpoint)
+
     def mark(self, decision: Decision[Endpoint], head: ResponseHead, endpoint: Endpoint) -> None:
         """Bind the client to the endpoint that answers, where the policy says so and it is not bound already."""
         affinity = self.policy.balancing.affinity

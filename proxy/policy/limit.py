@@ -1,23 +1,18 @@
-"""Limits: how many requests a second a pod takes, and how many a sidecar has in flight. Pure.
+"""Rate limits: how many requests a second a pod takes. Pure.
 
-Theory of operation, rates: a bucket holds up to `burst_count` tokens and earns `per_s` of them a second; a request
+Theory of operation: a bucket holds up to `burst_count` tokens and earns `per_s` of them a second; a request
 takes one, and one that finds none is told when there will be one. Each client has a bucket of its own besides the
 service's; its own is asked first, so that a client that is refused anyway takes nothing from the others. The table of
 clients is bounded: the one that was silent for longest is forgotten, which gives it a full bucket if it comes back. So
 whoever can take on ever new identities is bounded by the service's bucket alone.
-
-Concurrency: a gate counts who is in and who waits. It holds no queue itself: whoever is told to wait does so in its
-caller's queue, and `leave` tells the caller when the first of them may go on in the place of the one that left.
 """
 
 from typing import Final, Literal, NamedTuple
 
-from contract.policy import Concurrency, Rate, RateLimit
+from contract.policy import Rate, RateLimit
 
 CLIENTS_MAX_COUNT: Final = 10_000
 """Clients remembered (about 1.5 MB); more than a sidecar has sessions."""
-
-Admission = Literal["admit", "queue", "shed"]
 
 
 class Bucket:
@@ -100,52 +95,3 @@ class Limiter:
                 del clients[next(iter(clients))]
         clients[client] = bucket
         return bucket
-
-
-class Gate:
-    """Who is in and who waits, for one service or one endpoint."""
-
-    __slots__ = ("active_count", "queued_count", "terms")
-
-    def __init__(self, terms: Concurrency) -> None:
-        self.terms = terms
-        self.active_count = 0
-        self.queued_count = 0
-
-    def __repr__(self) -> str:
-        return f"<Gate {self.active_count}/{self.terms.limit_count} queued={self.queued_count}>"
-
-    def enter(self) -> Admission:
-        """Ask for a place: it is had at once, or after waiting in the queue, or not at all."""
-        terms = self.terms
-        if terms.limit_count <= 0 or (self.active_count < terms.limit_count and not self.queued_count):
-            self.active_count += 1
-            return "admit"
-        if self.queued_count < terms.queue_count:
-            self.queued_count += 1
-            return "queue"
-        return "shed"
-
-    def leave(self) -> bool:
-        """Give a place back; when True, the first of the queue has it now."""
-        self.active_count -= 1
-        return self._let_in()
-
-    def give_up(self) -> None:
-        """One of the queue waits no more (see Concurrency.queue_timeout_s), without having got a place."""
-        self.queued_count -= 1
-
-    def adjust(self, terms: Concurrency) -> int:
-        """Take new terms; tell how many of the queue, from its front, have a place now."""
-        self.terms = terms
-        count = 0
-        while self._let_in():
-            count += 1
-        return count
-
-    def _let_in(self) -> bool:
-        if not self.queued_count or 0 < self.terms.limit_count <= self.active_count:
-            return False
-        self.queued_count -= 1
-        self.active_count += 1
-        return True

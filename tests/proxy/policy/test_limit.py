@@ -1,13 +1,10 @@
 """Limits of rate and of concurrency."""
 
-from collections import deque
-
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract.policy import Concurrency, Rate, RateLimit
-from proxy.policy.limit import Bucket, Gate, Limiter
+from contract.policy import Rate, RateLimit
+from proxy.policy.limit import Bucket, Limiter
 
 rates = st.builds(Rate, per_s=st.floats(0.1, 1000.0), burst_count=st.integers(0, 20))
 
@@ -83,69 +80,3 @@ def test_the_table_of_clients_is_bounded_and_forgets_the_silent_ones(clients: li
 
         assert limiter.clients_count == len(kept)
         assert list(limiter._clients) == [str(other) for other in kept]
-
-
-@given(
-    st.builds(Concurrency, limit_count=st.integers(0, 4), queue_count=st.integers(0, 4)),
-    st.lists(st.sampled_from(["enter", "leave", "give up"]), max_size=100),
-)
-def test_a_gate_keeps_its_limits_and_loses_nobody(terms: Concurrency, steps: list[str]) -> None:
-    """Held against a queue that is really kept."""
-    gate = Gate(terms)
-    inside, queue = 0, deque[int]()
-    for number, step in enumerate(steps):
-        if step == "enter":
-            told = gate.enter()
-            inside += told == "admit"
-            if told == "queue":
-                queue.append(number)
-            assert told != "shed" or (inside, len(queue)) == (terms.limit_count, terms.queue_count)
-        elif step == "leave" and inside:
-            inside -= 1
-            if gate.leave():
-                queue.popleft()
-                inside += 1
-        elif step == "give up" and queue:
-            queue.pop()
-            gate.give_up()
-
-        assert (gate.active_count, gate.queued_count) == (inside, len(queue))
-        assert not terms.limit_count or inside <= terms.limit_count
-        assert len(queue) <= terms.queue_count
-        assert not queue or inside == terms.limit_count
-
-
-@pytest.mark.parametrize(
-    ("terms", "told"),
-    [
-        (Concurrency(), ["admit"] * 5),
-        (Concurrency(limit_count=2), ["admit", "admit", "shed", "shed", "shed"]),
-        (Concurrency(limit_count=2, queue_count=2), ["admit", "admit", "queue", "queue", "shed"]),
-    ],
-)
-def test_a_gate_admits_then_queues_then_sheds(terms: Concurrency, told: list[str]) -> None:
-    gate = Gate(terms)
-
-    assert [gate.enter() for _ in range(5)] == told
-
-
-def test_higher_limits_let_the_queue_in() -> None:
-    gate = Gate(Concurrency(limit_count=1, queue_count=4))
-    for _ in range(5):
-        gate.enter()
-
-    assert gate.adjust(Concurrency(limit_count=3, queue_count=4)) == 2
-    assert repr(gate) == "<Gate 3/3 queued=2>"
-    assert gate.adjust(Concurrency(limit_count=1)) == 0
-    assert not gate.leave()
-    assert gate.adjust(Concurrency()) == 2
-
-
-def test_nobody_overtakes_the_queue() -> None:
-    gate = Gate(Concurrency(limit_count=1, queue_count=2))
-    gate.enter()
-    gate.enter()
-    gate.adjust(Concurrency(limit_count=1, queue_count=2))
-
-    assert gate.leave()
-    assert gate.enter() == "queue"
