@@ -66,6 +66,8 @@ class Pump:
         self._clock = clock
         self._on_bug = on_bug
         self._epoll = select.epoll()
+        self._new: set[int] = set()
+        """Registered in this turn: events that were collected before are of others, closed since."""
         self._handlers: dict[int, Handler] = {}
         self._suspended: set[int] = set()
         self._dirty: list[Any] = []
@@ -87,6 +89,7 @@ class Pump:
         """Call `handler` whenever `fd` is ready for one of `events`, or broken."""
         self._epoll.register(fd, events)
         self._handlers[fd] = handler
+        self._new.add(fd)
 
     def modify(self, fd: int, events: int) -> None:
         self._epoll.modify(fd, events)
@@ -134,11 +137,13 @@ class Pump:
         dirty = self._dirty
         deferred = self._deferred
         clock = self._clock
+        new = self._new
+        new.clear()
         ready = self._epoll.poll(wait_s, MAX_EVENTS_COUNT)
         for fd, events in ready:
             handler = handlers.get(fd)
-            if handler is None:
-                continue  # closed by an earlier handler of this turn
+            if handler is None or fd in new:
+                continue  # closed by an earlier handler of this turn, which may have given its number to another
             self.now_s = clock()
             try:
                 handler(events)
