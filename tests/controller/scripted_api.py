@@ -23,6 +23,8 @@ class ScriptedApi:
         self.refused: dict[str, int] = {}
         """Collection path -> status to answer with."""
         self.requests: list[tuple[str, str]] = []
+        self.patches: list[Json] = []
+        """Bodies, which change nothing."""
         self.version = 100
         self.oldest = 0
         self.page_count = 0
@@ -185,6 +187,12 @@ def _handler(api: ScriptedApi) -> type[BaseHTTPRequestHandler]:
             api.requests.append(("PUT", self.path))
             path, _, name = self.path.rpartition("/")
             self._answer(*api.update(path, name, self._body()))
+
+        def do_PATCH(self) -> None:
+            api.requests.append(("PATCH", self.path))
+            api.patches.append(self._body())
+            refused = api.refused.get(self.path)
+            self._answer(*(_status(refused, "refused by the script") if refused else (200, {})))
 
         def _body(self) -> Json:
             body: Json = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
