@@ -74,33 +74,27 @@ class Run:
                 try:
                     self.rows.append(slow_replica.measure(self.folder, system, balancing, 2 * self.seconds))
                 except Refused as error:
-                    self.fault(f"{slow_replica.CASE}, {system} {balancing}: {error}")
+                    self.faults.append(f"{slow_replica.CASE}, {system} {balancing}: {error}")
 
     def group(self, number: int, group: Group, system: str) -> None:
-        """One start of one system, and another where requests failed."""
+        """One start of one system: measure, end it."""
         self.say(f"{number + 1}/{self.rounds} {group.case} {system}")
-        for attempt in (1, 2):
-            try:
-                self.rows += self.start(group, system)
-                return
-            except Refused as error:
-                what = f"{group.case}, {system}: {error}"
-                self.fault(what) if attempt == 2 else self.console.print(f"[yellow]once more: {what}[/]")
-
-    def start(self, group: Group, system: str) -> list[Row]:
-        """Start a system, measure, end it."""
         with running(system, self.folder, group.setup) as pid:
-            rows = group.run(Context(system, pid, self.folder, self.seconds, self.quick))
-            return _with_note(rows) if system == "tulle" and group.setup.protocol != "tcp" else rows
+            context = Context(system, pid, self.folder, self.seconds, self.quick, self.faults, self.warn)
+            try:
+                rows = group.run(context)
+            except Refused as error:
+                self.faults.append(f"{group.case}, {system}: {error}")
+                return
+            self.rows += _with_note(rows) if system == "tulle" and group.setup.protocol != "tcp" else rows
 
     def say(self, text: str) -> None:
         """Tell on the terminal how far it is."""
         self.console.print(f"[dim]{time.monotonic() - self.begun_s:5.0f} s  {text} ...[/]")
 
-    def fault(self, text: str) -> None:
-        """Keep a failure for the end: the other cases are still worth their time."""
-        self.faults.append(text)
-        self.console.print(f"[red]{text}[/]")
+    def warn(self, text: str) -> None:
+        """Tell of what did not go as it should."""
+        self.console.print(f"[yellow]{text}[/]", highlight=False)
 
 
 def _rotated(systems: list[str], by: int) -> list[str]:
@@ -114,7 +108,7 @@ def _with_note(rows: list[Row]) -> list[Row]:
     counted = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     if rows[0].case.startswith("memory") or counted > 0:
         return rows
-    return [replace(row, note="relayed unparsed") for row in rows]
+    return [replace(row, note=row.note or "relayed unparsed") for row in rows]
 
 
 def _singles(folder: Path) -> dict[str, list[dict[str, object]]]:
@@ -168,7 +162,7 @@ def main() -> int:
     output.write_text(json.dumps([as_json(row) for row in rows], indent=1) + "\n")
     output.with_suffix(".about.json").write_text(json.dumps({**describe(options), "singles": singles}, indent=1) + "\n")
     print(f"Rows written to {output}; {time.monotonic() - run.begun_s:.0f} s")
-    if is_full and not run.faults:
+    if is_full:
         report.write(output)
     for fault in run.faults:
         print(f"failed: {fault}", file=sys.stderr)

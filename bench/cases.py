@@ -5,12 +5,13 @@ A `Group` is all that one start of a system serves: one set-up, and its measurem
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from bench import load, setups
-from bench.load import Counted
+from bench.load import Counted, Refused, Stalled
 from bench.probe import cpu_s, rss_mb
 from bench.rows import Row
 from bench.servers import BODIES, ECHO_PORT, GRPC_PORT, HTTP1_PORT, HTTP2_PORT, SOURCE_PORT
@@ -37,7 +38,9 @@ class Context:
     pid: int | None
     folder: Path
     seconds: int
-    quick: bool = False
+    quick: bool
+    faults: list[str]
+    say: Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -53,9 +56,25 @@ class Group:
 
 
 def measured(c: Context, row: Row, run: Callable[[int], Counted]) -> Row:
-    """Warm up, then run for the context's seconds; fill in what it took of whom."""
+    """Warm up, run for the context's seconds, fill in what it took of whom; where requests failed, once more.
+
+    A second failure is a row without figures that says so, and one of the context's faults.
+    """
+    try:
+        return _measured(c, row, run)
+    except Refused as first:
+        c.say(f"once more: {row.case}, {row.system}, {row.connections} connections: {first}")
+    try:
+        return _measured(c, row, run)
+    except Refused as second:
+        c.faults.append(f"{row.case}, {row.system}, {row.connections} connections: {second}")
+        return replace(row, note="requests failed")
+
+
+def _measured(c: Context, row: Row, run: Callable[[int], Counted]) -> Row:
     if c.pid or not c.quick:
-        run(_WARM_S)
+        with suppress(Stalled):
+            run(_WARM_S)
     before_s = cpu_s(c.pid) if c.pid else 0.0
     counted = run(c.seconds)
     used_s = cpu_s(c.pid) - before_s if c.pid else 0.0
@@ -207,10 +226,10 @@ def http2_features(c: Context) -> list[Row]:
 PROXIES = ("haproxy", "envoy", "tulle")
 GROUPS = (
     Group("http1", setups.HTTP1, http1),
-    Group("http1-body", setups.HTTP1, http1_bodies, most_rounds=2),
+    Group("http1-body", setups.HTTP1, http1_bodies, most_rounds=1),
     Group("open-http1", setups.HTTP1, open_http1),
     Group("http2", setups.HTTP2, http2),
-    Group("http2-body", setups.HTTP2, http2_bodies, most_rounds=2),
+    Group("http2-body", setups.HTTP2, http2_bodies, most_rounds=1),
     Group("open-http2", setups.HTTP2, open_http2, most_rounds=2),
     Group("grpc-unary", setups.GRPC, grpc_unary, most_rounds=2),
     Group("grpc-stream", setups.GRPC, grpc_stream, most_rounds=2),
