@@ -25,8 +25,8 @@ _HELP: Final = {
 COUNTERS: Final = {
     "outbound_http_errors_total": ("error", "Outbound failures that the sidecar made."),
     "inbound_http_errors_total": ("error", "Inbound failures that the sidecar made."),
-    "outbound_tcp_errors_total": "Outbound connections that failed before they were HTTP, or never were, by reason.",
-    "inbound_tcp_errors_total": "Inbound connections that failed before they were HTTP, or never were, by reason.",
+    "outbound_tcp_errors_total": ("error", "Outbound connections that failed before they were HTTP, or never were."),
+    "inbound_tcp_errors_total": ("error", "Inbound connections that failed before they were HTTP, or never were."),
     "http1_faults_total": ("direction, reason", "Requests refused because they break HTTP/1."),
     "http2_faults_total": ("direction, reason", "Connections and streams ended because they break HTTP/2."),
     "tcp_protocol_connections_total": ("direction, protocol", "Client connections by detected protocol."),
