@@ -23,10 +23,12 @@ from proxy.config import Config
 from proxy.conversation import Conversation
 from proxy.dial import TrioDoor
 from proxy.drain import AppListens, drain, kernel_app_listens
+from proxy.link import Link
 from proxy.listener import Listener, OriginalDestination, kernel_original_destination
 from proxy.memory import Trimmer
 from proxy.meter import Meter
 from proxy.model import Address
+from proxy.multiplex import Multiplex
 from proxy.notices import Notices
 from proxy.parts import Parts
 from proxy.pool import Pool
@@ -34,6 +36,7 @@ from proxy.pump import Pump
 from proxy.server import Server
 from proxy.session import Session
 from proxy.targets import Targets
+from proxy.trunk import Trunk
 from proxy.tunnel import Tunnel
 
 SWEEP_S = 0.25
@@ -192,10 +195,12 @@ class App:
         """End the one session that met a bug; all others go on."""
         self._notices.bug(owner, error)
         hearer = getattr(owner.on_lost, "__self__", None) if isinstance(owner, SocketChannel) else owner
+        if isinstance(hearer, Link):
+            hearer = hearer.owner
         try:
-            if isinstance(hearer, Server):
+            if isinstance(hearer, Server | Trunk):
                 hearer.lose("bug")
-            elif isinstance(hearer, Session | Conversation | Tunnel):
+            elif isinstance(hearer, Session | Conversation | Multiplex | Tunnel):
                 hearer.abort("bug")
         except Exception as again:
             self._notices.bug(hearer, again)
@@ -222,6 +227,9 @@ class App:
         for targets in (self.outbound, self.inbound):
             targets.sweep(now_s, self.config.target_idle_timeout_s)
         self.meter.expire(now_s, self.config.metrics_idle_timeout_s)
+
+    def _count_trunk_streams(self) -> int:
+        return sum(len(trunk.streams) for trunk in self.pool.trunks)
 
     async def _watch_signals(self) -> None:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
@@ -255,12 +263,18 @@ class App:
             ("sessions_limit", lambda: config.max_sessions_count, "Client connections allowed."),
             ("pool_idle_connections", lambda: self.pool.size_count, "Kept-alive server connections."),
             ("pool_idle_connections_limit_per_endpoint", lambda: config.pool_idle_count, "The same, allowed."),
+            ("trunks_open", lambda: len(self.pool.trunks), "HTTP/2 server connections."),
+            ("trunk_streams", self._count_trunk_streams, "Requests on them."),
+            ("trunk_streams_limit", lambda: config.trunk_streams_count, "Requests allowed on one of them."),
+            ("http2_streams_limit", lambda: config.http2_streams_count, "Requests allowed on one client connection."),
+            ("http2_window_bytes", lambda: config.http2_window_bytes, "Bytes of an HTTP/2 stream on their way."),
             ("dials_in_progress", lambda: self.pump.dialling_count, "Server connections being opened."),
             ("targets_in_use", lambda: len(self.outbound) + len(self.inbound), "Destinations remembered."),
             ("targets_limit", lambda: config.max_targets_count, "Destinations allowed, for each direction."),
             ("buffer_high_bytes", lambda: config.buffer_high_bytes, "Unsent bytes at which reads pause."),
             ("metrics_series", lambda: len(self.meter.http) + len(self.meter.tcp), "Series remembered."),
             ("metrics_series_limit", lambda: config.max_series_count, "Series allowed, of each kind."),
+            ("tasks_running", lambda: trio.lowlevel.current_statistics().tasks_living, "Tasks of the waiting world."),
             ("memory_trims_total", lambda: self.trimmer.trims_count, "Times that memory was given back after a burst."),
             ("pump_turns_total", lambda: self.pump.turns_count, "Turns of the pump."),
             ("pump_events_total", lambda: self.pump.events_count, "Events that the pump has served."),

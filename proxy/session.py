@@ -20,6 +20,7 @@ from proxy.pool import Endpoint
 from proxy.seams import Timer
 from proxy.server import Server
 from proxy.targets import Target, Targets
+from proxy.trunk import Trunk
 from proxy.tunnel import Tunnel
 from proxy.wire import detect, hello
 
@@ -143,7 +144,11 @@ class Session:
         """The client speaks HTTP/2."""
         self._stop_waiting()
         self._count("http/2")
-        self._keep_server()
+        server, endpoint = self._server, self._endpoint
+        if server is not None and endpoint is not None and not server.has_read_eof:
+            self._server = None
+            Trunk(self.parts, endpoint, server)  # a connection dialled in vain is good for requests
+        self._leave_server()
         multiplex = Multiplex(self, self._channel, self.target)
         self.become(multiplex)
         multiplex.on_data(self._first)

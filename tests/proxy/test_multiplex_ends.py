@@ -9,7 +9,7 @@ import pytest
 from hpack import Encoder
 from http2house import GET, OK, POST, START, Notes, data_frame, frames, head
 from hyperframe.frame import GoAwayFrame, PingFrame, SettingsFrame
-from multiplexhouse import MultiplexHouse, Peer
+from multiplexhouse import SERVER, MultiplexHouse, Peer
 
 from proxy.exchange import Exchange
 from proxy.link import BLIND_BYTES, Link
@@ -305,3 +305,22 @@ def test_a_drained_client_is_told_its_last_stream_once(house: MultiplexHouse) ->
     for _ in range(10):
         house.check(1.0)
     assert len(client.notes.of("goaway")) == 2
+
+
+def test_a_server_dialled_while_its_client_was_silent_gets_its_requests(house: MultiplexHouse) -> None:
+    theirs = house.accept(SERVER)
+    house.spin(house.parts.config.detect_dial_delay_s + 0.001)
+    patient = house.door.dials[0].connect()
+    house.sockets.append(patient)
+    client = Peer(theirs, Settings(False))
+    house.peers.append(client)
+    stream_id = ask(house, client)
+    server = Peer(patient, Settings(True))
+    house.peers.append(server)
+    house.run()
+    assert len(house.door.dials) == 1
+    assert server.notes.of("head") == [(1, GET, True)]
+    server.http2.respond(1, OK, True)
+    house.run()
+    assert client.notes.of("head") == [(stream_id, OK, True)]
+    assert house.targets.take(SERVER).direct[0].in_flight == 0
