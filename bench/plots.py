@@ -6,8 +6,9 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib import pyplot
 from matplotlib.axes import Axes
+from matplotlib.ticker import FormatStrFormatter, NullFormatter
 
-from bench.rows import Row
+from bench.rows import Row, main_figure
 
 mpl.use("Agg")
 
@@ -17,45 +18,50 @@ _INCHES = (12.0, 3.8)
 _DOTS_PER_INCH = 110
 
 
-def _line(axes: Axes, rows: Sequence[Row], system: str, x: str, y: str) -> None:
-    points: list[tuple[float, float, float, float]] = sorted(
-        (getattr(row, x), getattr(row, y), row.low or 0, row.high or 0)
-        for row in rows
-        if row.system == system and getattr(row, y) is not None
-    )
-    if not points:
-        return
-    xs, ys = [point[0] for point in points], [point[1] for point in points]
-    axes.plot(xs, ys, marker="o", label=system, color=COLOURS[system], linewidth=2 if system == "tulle" else 1.3)
-    if y == "cpu_us_per_request":
-        axes.fill_between(xs, [p[2] for p in points], [p[3] for p in points], color=COLOURS[system], alpha=0.15)
+_TITLES = {"http1": "HTTP/1.1", "http2": "HTTP/2", "grpc-unary": "gRPC, unary"}
+
+
+def _lines(axes: Axes, rows: Sequence[Row], x: str, y: str) -> None:
+    """One line a system over evenly spaced places, one for each value of x that was measured; shade the spread."""
+    places = {value: place for place, value in enumerate(sorted({getattr(row, x) for row in rows}))}
+    for system, colour in COLOURS.items():
+        mine = sorted((row for row in rows if row.system == system and getattr(row, y) is not None), key=_shape_of(x))
+        if not mine:
+            continue
+        at = [places[getattr(row, x)] for row in mine]
+        label = f"{system} ({mine[0].note})" if mine[0].note else system
+        width = 2.2 if system == "tulle" else 1.3
+        axes.plot(at, [getattr(row, y) for row in mine], marker="o", label=label, color=colour, linewidth=width)
+        if y == main_figure(mine[0]):
+            low, high = [row.low or 0.0 for row in mine], [row.high or 0.0 for row in mine]
+            axes.fill_between(at, low, high, color=colour, alpha=0.15)
+    axes.set_xticks(list(places.values()), [f"{value:,g}" for value in places])
+
+
+def _shape_of(x: str) -> Callable[[Row], float]:
+    return lambda row: float(getattr(row, x))
 
 
 def _cpu(rows: Sequence[Row], panels: Sequence[Axes]) -> None:
-    for axes, case in zip(panels, ("http1", "http2", "grpc-unary"), strict=True):
+    for axes, (case, title) in zip(panels, _TITLES.items(), strict=True):
         mine = [row for row in rows if row.case == case and row.features is None]
-        for system in COLOURS:
-            _line(axes, mine, system, "connections", "cpu_us_per_request")
-        axes.set(title=case, xlabel="connections", ylabel="CPU µs per request", xscale="log", ylim=(0, None))
+        _lines(axes, mine, "connections", "cpu_us_per_request")
+        axes.set(title=title, xlabel="connections", ylabel="CPU, µs a request", ylim=(0, None))
 
 
 def _latency(rows: Sequence[Row], panels: Sequence[Axes]) -> None:
     mine = [row for row in rows if row.case == "open-http1"]
     measures = (("p50_ms", "p50"), ("p99_ms", "p99"), ("p999_ms", "p99.9"))
     for axes, (measure, title) in zip(panels, measures, strict=True):
-        for system in COLOURS:
-            _line(axes, mine, system, "rate_per_s", measure)
-        axes.set(
-            title=f"HTTP/1.1, open loop, {title}", xlabel="requests a second", ylabel="ms", xscale="log", yscale="log"
-        )
+        _lines(axes, mine, "rate_per_s", measure)
+        axes.set(title=f"HTTP/1.1, open loop, {title}", xlabel="requests a second", ylabel="ms", yscale="log")
+        axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _memory(rows: Sequence[Row], panels: Sequence[Axes]) -> None:
-    mine = [row for row in rows if row.case == "memory"]
-    for system in COLOURS:
-        _line(panels[0], mine, system, "connections", "rss_mb")
+    _lines(panels[0], [row for row in rows if row.case == "memory"], "connections", "rss_mb")
     panels[0].set(title="Memory", xlabel="open connections", ylabel="RSS, MB", ylim=(0, None))
-    panels[0].set_xscale("symlog", linthresh=500)
 
 
 _PICTURES: dict[str, tuple[int, Callable[[Sequence[Row], Sequence[Axes]], None]]] = {
@@ -75,7 +81,7 @@ def draw(rows: Sequence[Row], folder: Path) -> list[Path]:
         fill(rows, list(panels[0]))
         for axes in panels[0]:
             axes.grid(visible=True, alpha=0.3)
-            axes.legend()
+            axes.legend(fontsize="small")
         figure.tight_layout()
         paths.append(folder / f"{name}.png")
         figure.savefig(paths[-1], dpi=_DOTS_PER_INCH)

@@ -1,6 +1,7 @@
 """docs/performance.md and its pictures, from the rows of a full run. Edge."""
 
 import json
+import textwrap
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -11,6 +12,7 @@ from bench.tables import SPECS, markdown, rows_of
 
 DOCS = Path(__file__).parent.parent / "docs"
 TEMPLATE = Path(__file__).parent / "performance.tmpl.md"
+_COLUMNS = 120
 _NOTHING = "(not in this run)"
 
 
@@ -29,13 +31,12 @@ def write(results: Path) -> None:
 
 
 def _about(about: dict[str, Any]) -> dict[str, str]:
-    versions = about["versions"]
+    named = ", ".join(f"{name} {number}" for name, number in about["versions"].items())
     return {
-        "machine": f"{about['cores']} cores of {about['cpu']}",
+        "machine": textwrap.fill(f"Machine: {about['cores']} cores of {about['cpu']}. Versions: {named}.", _COLUMNS),
         "rounds": str(about["rounds"]),
         "seconds": str(about["seconds"]),
         "open_seconds": str(2 * about["seconds"]),
-        "versions": ", ".join(f"{name} {number}" for name, number in versions.items()),
         "table_singles": _singles(about["singles"]),
     }
 

@@ -1,6 +1,7 @@
 """`python -m bench.sidecar`: how long the sidecar takes to be ready, and what it weighs when idle. Edge.
 
-It runs as in a pod: in a network namespace of its own, as uid 2102. Each figure is the median of RUNS.
+It runs as in a pod, in a network namespace of its own and as uid 2102, compiled as in release builds. Each figure is the
+median of RUNS.
 """
 
 import argparse
@@ -13,8 +14,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench.arena import AS_SIDECAR, BIN, CLIENT, arena, process
+from bench.arena import AS_SIDECAR, BIN, CLIENT, CLIENT_IP, arena, process
 from bench.probe import rss_mb
+from bench.systems import COMPILED
 from contract import environment
 from contract.ports import ADMIN_PORT
 
@@ -44,7 +46,12 @@ sys.exit("not ready in time")
 
 def sidecar(folder: Path) -> tuple[float, float]:
     """Milliseconds from exec to the first 200 of /ready, and MiB resident when idle."""
-    values = {environment.POD_NAME: "bench", environment.POD_NAMESPACE: "bench", environment.POD_IPS: "10.254.7.1"}
+    values = {
+        environment.POD_NAME: "bench",
+        environment.POD_NAMESPACE: "bench",
+        environment.POD_IPS: CLIENT_IP,
+        **({"PYTHONPATH": str(COMPILED)} if COMPILED.is_dir() else {}),
+    }
     # The clock of the asking process and ours are one: CLOCK_MONOTONIC of the machine.
     asking = subprocess.Popen(
         ("ip", "netns", "exec", CLIENT, str(BIN / "python"), "-S", "-E", "-c", _WAIT_READY),
