@@ -53,6 +53,8 @@ from proxy.wire.streams import (
     PROTOCOL_ERROR,
     Http2Sink,
     Settings,
+    fault_word,
+    goaway_frame,
 )
 
 _ENABLE_PUSH: Final = 2
@@ -67,14 +69,6 @@ _FIRST_STREAMS_COUNT: Final = 100
 _UNLIMITED: Final = 2**63
 _HARD_HEAD_RATIO: Final = 4
 """A head larger than the limit is answered with 431; one this many times larger ends the connection undecoded."""
-
-_FAULTS: Final = (
-    ("CONTINUATION", "continuation-flood"),
-    ("header list", "header-list-too-large"),
-    ("too many setting", "settings-flood"),
-    ("Flooding", "http2-flood"),
-)
-"""What libnghttp2's reasons for its own limits contain, and our words; all other reasons are `http2-protocol`."""
 
 _PINGS_PER_SEND: Final = 2
 _UPDATES_PER_SEND: Final = 10
@@ -161,7 +155,7 @@ class Http2:
             connection.receive_data(data)
         except NGH2Error as error:
             self._dispatch(connection.events())
-            raise self.fault(_word(str(error)), str(error)) from None
+            raise self.fault(fault_word(str(error)), str(error)) from None
         self._dispatch(connection.events())
 
     def take_output(self, limit_bytes: int) -> bytes:
@@ -269,7 +263,7 @@ class Http2:
         detail = text.decode("latin-1") or _CODES.get(code, f"code {code}")
         word = "http2-flood" if code == ENHANCE_YOUR_CALM else "http2-protocol"
         self.is_over = True  # its GOAWAY is the last of what was pulled
-        raise WireFault(_word(detail, word), detail)
+        raise WireFault(fault_word(detail, word), detail)
 
     def _charge(self, bucket: Bucket, word: str) -> None:
         if not bucket.take(self.now_s):
@@ -285,7 +279,7 @@ class Http2:
             self._farewell += connection.data_to_send()
         except NGH2Error:  # it has failed for good, and says nothing any more
             if self.is_whole:
-                self._farewell += _goaway(self.last_stream_id if self.is_server else 0, code)
+                self._farewell += goaway_frame(self.last_stream_id if self.is_server else 0, code)
         return WireFault(word, detail)
 
     def release(self, nobody: Http2Sink) -> None:
@@ -396,14 +390,3 @@ def _connect(settings: Settings) -> Connection:
     connection.initiate_connection(values)
     connection.set_local_window_size(MAX_WINDOW_BYTES)
     return connection
-
-
-def _word(text: str, otherwise: str = "http2-protocol") -> str:
-    for part, word in _FAULTS:
-        if part in text:
-            return word
-    return otherwise
-
-
-def _goaway(last_stream_id: int, code: int) -> bytes:
-    return b"\0\0\x08\x07\0\0\0\0\0" + last_stream_id.to_bytes(4, "big") + code.to_bytes(4, "big")

@@ -1,4 +1,4 @@
-"""What the two sides of an HTTP/2 connection say to each other, as calls. Pure: numbers of RFC 9113 and a Protocol."""
+"""What the two sides of an HTTP/2 connection say to each other, as calls and words. Pure: no state."""
 
 from typing import Final, NamedTuple, Protocol
 
@@ -13,6 +13,15 @@ ENHANCE_YOUR_CALM: Final = 11
 MAX_STREAM_ID: Final = 2**31 - 1
 MAX_WINDOW_BYTES: Final = 2**31 - 1
 """Codes of RST_STREAM and GOAWAY; the largest number of a stream, and of a window's bytes."""
+
+
+_FAULTS: Final = (
+    ("CONTINUATION", "continuation-flood"),
+    ("header list", "header-list-too-large"),
+    ("too many setting", "settings-flood"),
+    ("Flooding", "http2-flood"),
+)
+"""What libnghttp2's reasons for its own limits contain, and our words; all other reasons are `http2-protocol`."""
 
 
 class Settings(NamedTuple):
@@ -62,3 +71,16 @@ class Http2Sink(Protocol):
     def on_over(self) -> None:
         """A GOAWAY was sent or heard and no stream is left: the connection can be closed."""
         ...
+
+
+def fault_word(text: str, otherwise: str = "http2-protocol") -> str:
+    """Find our word for what libnghttp2 says."""
+    for part, word in _FAULTS:
+        if part in text:
+            return word
+    return otherwise
+
+
+def goaway_frame(last_stream_id: int, code: int) -> bytes:
+    """Write a GOAWAY by hand, for a connection whose state is lost."""
+    return b"\0\0\x08\x07\0\0\0\0\0" + last_stream_id.to_bytes(4, "big") + code.to_bytes(4, "big")
