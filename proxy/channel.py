@@ -140,7 +140,7 @@ class SocketChannel:
         number = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if number:
             self._lose(OSError(number, ""))
-        elif self._is_registered:
+        elif self._is_registered and not self._events & READ:
             # Both directions have ended and we do not read: epoll would tell again and again.
             self._pump.suspend(self.fd)
             self._is_registered = False

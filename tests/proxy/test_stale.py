@@ -1,9 +1,11 @@
-"""Descriptor numbers are used again at once: an event never reaches the one that came after."""
+"""No connection falls out of the epoll while there is something to read."""
 
 import os
 import socket
 import time
 
+from proxy.channel import PAUSED_BY_PEER, SocketChannel
+from proxy.meter import TcpSeries
 from proxy.pump import BROKEN, READ, Pump
 
 
@@ -42,4 +44,35 @@ def test_an_event_of_a_closed_connection_does_not_reach_the_next_one_with_its_nu
     assert not heard[0] & BROKEN
     pump.close()
     for sock in (first, first_peer, doomed, later, later_peer):
+        sock.close()
+
+
+def test_a_connection_that_was_resumed_is_read_whatever_was_said_while_it_was_paused() -> None:
+    """It is told of a hang-up that was collected while it did not read; there is still something to be read."""
+    pump = Pump(time.perf_counter, raise_bug)
+    first, first_peer = socket.socketpair()
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    channel = SocketChannel(pump, near, TcpSeries((), None), 65536, 131072, 32768)
+    heard: list[bytes] = []
+    channel.on_data = heard.append
+    channel.pause(PAUSED_BY_PEER)
+
+    def on_first(_events: int) -> None:
+        pump.unregister(first.fileno())
+        channel.resume(PAUSED_BY_PEER)
+
+    pump.register(first.fileno(), READ, on_first)
+    first_peer.send(b"x")
+    far.send(b"the rest")
+    channel.write_eof()
+    pump.settle()
+    far.shutdown(socket.SHUT_WR)
+    pump.turn()
+    pump.turn()
+
+    assert heard == [b"the rest"]
+    channel.close()
+    pump.close()
+    for sock in (first, first_peer, far):
         sock.close()
