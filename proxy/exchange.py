@@ -86,7 +86,7 @@ class Exchange:
         """Conduct: route, decide, pick, take, send."""
         head = self.head
         target = self.caller.target
-        if target.probes is not None and is_probe(head.raw):
+        if target.probes is not None and is_probe(head.raw or b"\r\nuser-agent: " + head.value(b"user-agent")):
             self.probes = target.probes
         self.endpoints = endpoints = route.match(target.kind, target.known, target.direct)
         if not endpoints:

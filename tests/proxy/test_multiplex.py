@@ -7,6 +7,7 @@ from http2house import GET, OK, POST
 from multiplexhouse import SERVER, MultiplexHouse, Peer
 
 from proxy.model import Headers
+from proxy.targets import Targets
 from proxy.wire.streams import CANCEL, NO_ERROR, REFUSED_STREAM, Settings
 
 TRAILERS: Headers = ((b"grpc-status", b"0"),)
@@ -388,3 +389,21 @@ def test_a_client_that_goes_away_leaves_nothing_behind(house: MultiplexHouse) ->
     assert multiplex not in house.parts.sessions
     assert house.parts.sessions == {}
     assert multiplex.target.direct[0].in_flight == 0
+
+
+def test_before_its_application_a_sidecar_knows_probes_and_says_nothing_in_the_meshs_name(
+    house: MultiplexHouse,
+) -> None:
+    house.targets = Targets("inbound", house.pump, house.meter, 10, 1.0, lambda: 0.0)
+    client, multiplex = house.client()
+    probe = (*GRPC, (b"user-agent", b"kube-probe/1.36 grpc-go/1.80.0"))
+    asked, probed = ask(house, client), ask(house, client, probe)
+    server = house.server()
+    server.http2.respond(asked, (*OK, (b"x-tulle-error", b"no-endpoints"), (b"x", b"y")), True)
+    server.http2.respond(probed, (*OK, *TRAILERS), True)
+    house.run()
+    assert head_of(client, asked) == (*OK, (b"x", b"y"))
+    probes = multiplex.target.probes
+    assert probes is not None
+    assert probes.requests == 1
+    assert multiplex.target.direct[0].http.requests == 1
