@@ -75,6 +75,8 @@ class Through:
         return "::1" if self.kind.endswith("v6") else "127.0.0.1"
 
     async def __call__(self, behind: Handler | Address, protocol: str = "detect", **settings: Any) -> Way:
+        # A client of a busy machine may be late with its first byte: no server shall meet a dial made in vain.
+        settings = {"detect_dial_delay_s": 0.1, **settings}
         server = behind if isinstance(behind, Address) else await listen(self.nursery, behind, self.host)
         way = Way(self.kind, server)
         hop = server
