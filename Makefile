@@ -3,6 +3,7 @@
 #   make demo    the whole mesh on this machine: lab, mesh, sample, metrics   (KEEP=1 leaves it running)
 #   make test    lint, types, import contracts, unit and end-to-end tests
 #   make lint    the first three of those
+#   make soak    five minutes of traffic over a bad wire: no leak, every request accounted for
 #   make bench   the sidecar beside Envoy and HAProxy, in one run
 #   make clean   remove what the others made here
 
@@ -18,10 +19,10 @@ KEEP ?=
 # Compiled wheels are rebuilt when the metadata changes, and only then.
 PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat
 
-.PHONY: help demo test lint unit e2e bench clean
+.PHONY: help demo test lint unit e2e soak bench clean
 
 help:
-	@sed -n '3,8s/^# *//p' Makefile
+	@sed -n '3,9s/^# *//p' Makefile
 
 $(VENV)/.created:
 	@.ci/debian build
@@ -70,6 +71,10 @@ e2e: $(VENV)/.dev
 test: $(VENV)/.dev $(VENV)/.compiled
 	@.ci/debian run test
 	@$(BIN)/tox -q -e lint,types,imports,unit,compiled,e2e
+
+soak: $(VENV)/.dev
+	@.ci/debian run test
+	@TULLE_SOAK_S=$${TULLE_SOAK_S:-300} $(BIN)/tox -q -e soak
 
 bench: $(VENV)/.bench $(VENV)/.compiled
 	@.ci/debian build run bench

@@ -1,0 +1,223 @@
+"""The clients of the soak: they run for some seconds, then print what became of everything they did, as JSON.
+
+What a client can tell of an HTTP request whose head it has sent whole:
+- `heads`: it has the head of a response (by status), whatever came of the body;
+- `cut`: of those, the responses that broke off;
+- `unanswered`: the connection ended without one;
+- `left`: the client itself went away first, with or without a response's head.
+"""
+
+import json
+import random
+import socket
+import struct
+import sys
+from collections import Counter
+
+import h11
+import trio
+
+SERVER_IP = "10.254.9.2"
+RESET = struct.pack("ii", 1, 0)
+TALLY: Counter[str] = Counter()
+
+HANG_S = 60.0
+"""Seconds after which a connection counts as hung; all limits of the sidecars are shorter."""
+
+PATHS = (
+    *("/plain", "/plain", "/plain", "/plain", "/slow", "/big/20000", "/big/400000", "/until-close"),
+    *(
+        "/status/404",
+        "/status/503",
+        "/status/204",
+        "/status/304",
+        "/reset",
+        "/close",
+        "/cut/0",
+        "/cut/1",
+        "/cut-chunked",
+    ),
+)
+
+
+def count(what: str, port: int, number: int = 1) -> None:
+    TALLY[f"{what}:{port}"] += number
+
+
+class Client:
+    """One connection that speaks HTTP/1."""
+
+    def __init__(self, stream: trio.SocketStream, port: int) -> None:
+        self.stream = stream
+        self.port = port
+        self.connection = h11.Connection(h11.CLIENT)
+
+    async def request(
+        self, method: str, path: str, body: bytes = b"", chunked: bool = False, close: bool = False
+    ) -> bool:
+        """Ask and read the whole answer; tell whether the connection can be used again."""
+        headers = [("Host", "soak"), *([("Connection", "close")] if close else [])]
+        if body:
+            headers.append(("Transfer-Encoding", "chunked") if chunked else ("Content-Length", str(len(body))))
+        connection = self.connection
+        head = connection.send(h11.Request(method=method, target=path, headers=headers)) or b""
+        pieces = [connection.send(h11.Data(data=body[at : at + 50000])) or b"" for at in range(0, len(body), 50000)]
+        pieces.append(connection.send(h11.EndOfMessage()) or b"")
+        await self.stream.send_all(head)
+        count("sent", self.port)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._send, pieces)
+            is_whole = await self._read()
+            nursery.cancel_scope.cancel()
+        if not is_whole or connection.our_state is not h11.DONE or connection.their_state is not h11.DONE:
+            return False
+        connection.start_next_cycle()
+        return True
+
+    async def _send(self, pieces: list[bytes]) -> None:
+        try:
+            for piece in pieces:
+                await self.stream.send_all(piece)
+        except trio.BrokenResourceError:
+            pass  # the answer tells
+
+    async def _read(self) -> bool:
+        response, body = None, b""
+        try:
+            while True:
+                event = self.connection.next_event()
+                if event is h11.NEED_DATA:
+                    self.connection.receive_data(await self.stream.receive_some(65536))
+                elif isinstance(event, h11.Response):
+                    response = event
+                    count(f"heads:{event.status_code}", self.port)
+                elif isinstance(event, h11.Data):
+                    body = body or bytes(event.data)
+                elif isinstance(event, h11.EndOfMessage):
+                    break
+                elif isinstance(event, h11.ConnectionClosed):
+                    raise h11.RemoteProtocolError("closed")
+        except (h11.RemoteProtocolError, trio.BrokenResourceError):
+            count("unanswered" if response is None else "cut", self.port)
+            return False
+        reason = dict(response.headers).get(b"x-tulle-error") if response is not None else None
+        if reason is not None and body.startswith(b"outbound"):
+            count(f"errors:{reason.decode()}", self.port)
+        return True
+
+
+async def steady() -> None:
+    """Keep-alive: one request after the other."""
+    async with await trio.open_tcp_stream(SERVER_IP, 8081) as stream:
+        client = Client(stream, 8081)
+        while await client.request("GET", random.choice(PATHS)):  # noqa: ASYNC110 - a pause between requests
+            await trio.sleep(random.expovariate(50))
+
+
+async def closing() -> None:
+    async with await trio.open_tcp_stream(SERVER_IP, 8081) as stream:
+        await Client(stream, 8081).request("GET", random.choice(PATHS), close=True)
+
+
+async def uploading() -> None:
+    async with await trio.open_tcp_stream(SERVER_IP, 8081) as stream:
+        client = Client(stream, 8081)
+        path = random.choice(("/post", "/post", "/post", "/reset", "/close", "/plain"))
+        is_again = True
+        while is_again:
+            body = bytes(random.choice((10, 10_000, 300_000, 2_000_000)))
+            is_again = await client.request("POST", path, body, random.random() < 0.5)
+            await trio.sleep(random.expovariate(20))
+
+
+async def leaving() -> None:
+    """Go away in the middle: of the head, while waiting, in the middle of the answer; by FIN or by RST."""
+    async with await trio.open_tcp_stream(SERVER_IP, 8082) as stream:
+        stage = random.choice(("head", "waiting", "answer", "body"))
+        head = (
+            b"GET /big/400000 HTTP/1.1\r\nHost: soak\r\n\r\n"
+            if stage == "answer"
+            else b"GET /slow HTTP/1.1\r\nHost: s\r\n\r\n"
+        )
+        if stage == "body":
+            head = b"POST /post HTTP/1.1\r\nHost: soak\r\nContent-Length: 500000\r\n\r\n" + b"x" * 1000
+        if stage == "head":
+            head = head[:20]
+        else:
+            count("sent", 8082)
+            count("left", 8082)
+        await stream.send_all(head)
+        if stage == "answer":
+            if await stream.receive_some(1000):
+                count("seen", 8082)
+        else:
+            await trio.sleep(random.uniform(0, 0.1))
+        if random.random() < 0.5:
+            stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+
+
+async def relaying(port: int) -> None:
+    """Send, end, read to the end; on 8084 some go away by RST in the middle."""
+    async with await trio.open_tcp_stream(SERVER_IP, port) as stream:
+        count("connected", port)
+        data = b"\x00" + random.randbytes(random.choice((10, 5_000, 200_000, 1_500_000)))
+        is_rude = port == 8084 and random.random() < 0.3
+
+        async def send() -> None:
+            try:
+                await stream.send_all(data)
+                count("bytes-sent", port, len(data))
+                if not is_rude:
+                    await stream.send_eof()
+            except trio.BrokenResourceError:
+                pass
+
+        received = 0
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send)
+            try:
+                while piece := await stream.receive_some(65536):
+                    received += len(piece)
+                    if is_rude and received >= len(data) // 2:
+                        stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+                        break
+            except trio.BrokenResourceError:
+                count("broken", port)
+            nursery.cancel_scope.cancel()
+        count("bytes-received", port, received)
+        if port == 8083 and received != len(data):
+            count("short", port)
+
+
+async def again(actor: object, deadline_s: float, *arguments: object) -> None:
+    while trio.current_time() < deadline_s:
+        try:
+            with trio.move_on_after(HANG_S) as scope:
+                await actor(*arguments)  # type: ignore[operator]
+            if scope.cancelled_caught:
+                count("hung", 0)
+        except (trio.BrokenResourceError, OSError):
+            count("refused", 0)  # a request that could not be sent is none
+        await trio.sleep(random.expovariate(50))
+
+
+async def main(seconds: float, seed: int) -> None:
+    random.seed(seed)
+    deadline_s = trio.current_time() + seconds
+    crowd = (
+        (steady, 12, ()),
+        (closing, 6, ()),
+        (uploading, 4, ()),
+        (leaving, 6, ()),
+        (relaying, 4, (8083,)),
+        (relaying, 4, (8084,)),
+    )
+    async with trio.open_nursery() as nursery:
+        for actor, number, arguments in crowd:
+            for _ in range(number):
+                nursery.start_soon(again, actor, deadline_s, *arguments)
+    print(json.dumps(TALLY))
+
+
+if __name__ == "__main__":
+    trio.run(main, float(sys.argv[1]), int(sys.argv[2]))
