@@ -9,6 +9,7 @@ python -m bench --render        docs/performance.md again, from the rows of the 
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -145,6 +146,7 @@ def main() -> int:
         return 0
     if os.geteuid() != 0:
         sys.exit("the benchmark makes network namespaces: run it as root")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # so that namespaces and servers go too
     is_full = not options.quick and not options.only and len(options.systems) == len(SYSTEMS)
     console = Console(stderr=True)
     with tempfile.TemporaryDirectory(prefix="tulle-bench-") as name:

@@ -1,7 +1,7 @@
 """`python -m bench.sidecar`: how long the sidecar takes to be ready, and what it weighs when idle. Edge.
 
-It runs as in a pod, in a network namespace of its own and as uid 2102, compiled as in release builds. Each figure is the
-median of RUNS.
+It runs as in a pod, in a network namespace of its own and as uid 2102, compiled as in release builds. Each figure is
+the median of RUNS.
 """
 
 import argparse
