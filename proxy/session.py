@@ -33,7 +33,9 @@ class Session:
 
     __slots__ = (
         "_channel",
+        "_connect_s",
         "_connector",
+        "_dialled_s",
         "_endpoint",
         "_endpoints",
         "_fault",
@@ -62,6 +64,8 @@ class Session:
         self._endpoint: Endpoint | None = None
         """Counted as in flight for this session."""
         self._server: SocketChannel | None = None
+        self._dialled_s = 0.0
+        self._connect_s = 0.0
         self._fault = ""
         """Why there is no server, while it is not yet known how to tell the client."""
         self._timer: Timer | None = None
@@ -180,12 +184,14 @@ class Session:
         self._connector.dial(endpoint)
 
     def pick(self) -> Endpoint:
+        self._dialled_s = self.parts.pump.now_s
         return balance.pick(self._endpoints, self.parts.random, self.parts.pump.now_s)
 
     def on_channel(self, endpoint: Endpoint, channel: SocketChannel) -> None:
         self._connector = None
         self._endpoint = endpoint
         self._server = channel
+        self._connect_s = self.parts.pump.now_s - self._dialled_s
         if self._is_opaque:
             self._join(b"")
         else:
@@ -231,6 +237,7 @@ class Session:
         if server is None or endpoint is None:
             raise AssertionError("a tunnel needs a server")
         self._server = self._endpoint = None
+        balance.observe(endpoint, self._connect_s, self.parts.pump.now_s)  # all that tells of an opaque server's load
         tunnel = Tunnel(self, self._channel, endpoint)
         self.become(tunnel)
         tunnel.join(server, self._first, from_server)

@@ -142,3 +142,24 @@ def test_a_byte_after_a_long_silence_keeps_a_tunnel(house: TurnHouse) -> None:
 
     assert client.recv(100) == b"still here"
     assert house.parts.sessions
+
+
+@pytest.mark.parametrize("speaks_first", ["client", "server"])
+def test_the_time_that_a_connection_takes_weighs_on_an_opaque_endpoint(house: TurnHouse, speaks_first: str) -> None:
+    (endpoint,) = house.targets.take(DATABASE).direct
+    client = house.accept(DATABASE)
+    if speaks_first == "client":
+        client.sendall(b"\x00")
+    house.spin(0.02)
+    house.spin(0.5)
+    with house.door.dials[0].connect() as server:
+        if speaks_first == "server":
+            server.sendall(b"hello")
+        house.spin()
+
+        assert 0.5 <= endpoint.cost_s < 0.6
+        assert endpoint.in_flight == 1
+    house.spin()
+    client.close()
+    house.spin()
+    assert endpoint.in_flight == 0
