@@ -68,8 +68,6 @@ run "tulle stat deploy -n vote -t 30s"
 run "tulle stat deploy -n vote -t 30s --from deploy/web"
 tally=$(kubectl -n vote get pods -l app=tally -o name)
 metrics="/api/v1/namespaces/vote/pods/${tally#pod/}:4191/proxy/metrics"
-if kubectl get --raw "$metrics" | grep -q 'grpc_status="13"'; then
-  run "kubectl get --raw $metrics | sed -nE 's/^response_total.*(grpc_status=\"[0-9]+\").* ([0-9]+)\$/\1 \2/p'"
-fi
+run "kubectl get --raw $metrics | sed -nE 's/^response_total.*(grpc_status=\"[0-9]+\").* ([0-9]+)\$/\1 \2/p'"
 run "kubectl get --raw '/api/v1/namespaces/tulle/services/tulle-controller:8085/proxy/api/v1/namespaces/vote/deployments/web/stat?window=30s'"
 echo
