@@ -72,7 +72,7 @@ class Attempt:
             self._connector = TrunkFinder(parts, self, head, len(self.exchange.endpoints))
             self._connector.dial(endpoint)
             return
-        server = parts.pool.take(endpoint, parts.pump.now_s)
+        server = parts.pool.take(endpoint, parts.pump.now_s, self.exchange.is_resendable)
         if server is not None:
             self._send(server)
             return

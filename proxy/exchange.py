@@ -18,7 +18,7 @@ from proxy.attempt import Attempt
 from proxy.course import Course
 from proxy.errors import REASONS, REPICK_REASONS
 from proxy.meter import HttpSeries
-from proxy.model import NO_BODY, Headers, RequestHead, ResponseHead, parse_address
+from proxy.model import LENGTH, NO_BODY, Headers, RequestHead, ResponseHead, parse_address
 from proxy.policy import balance, classify, route
 from proxy.pool import Endpoint
 from proxy.seams import Caller, Leg
@@ -163,6 +163,16 @@ class Exchange:
             attempt.leg.end_request(trailers)
 
     @property
+    def is_resendable(self) -> bool:
+        """Whether the request may be sent again if a kept-alive connection ends under it, and surely can be."""
+        head = self.head
+        if head.method not in IDEMPOTENT:
+            return False
+        return head.framing == NO_BODY or (
+            self._held is not None and head.framing == LENGTH and head.length_bytes <= self.parts.config.replay_bytes
+        )
+
+    @property
     def is_replayable(self) -> bool:
         """Whether all of the request that has come can be sent again."""
         return self.head.framing == NO_BODY or self._held is not None
@@ -259,14 +269,14 @@ class Exchange:
         word, _, detail = reason.partition(":")
         if self.status:
             self.break_off(word, code)
-        elif leg is not None and leg.is_unheard and self._is_resendable(word):
+        elif leg is not None and leg.is_unheard and self._may_resend(word):
             self._has_retried = True
             self.parts.meter.count("outbound_retry_total", (("reason", "keep-alive-race"),))
             attempt.take_again()
         elif self.course is None or not self.course.tries.recover(attempt, word):
             self.fail(word, detail or f"{attempt.endpoint.address}, for {self.caller.target}")
 
-    def _is_resendable(self, word: str) -> bool:
+    def _may_resend(self, word: str) -> bool:
         if self._has_retried or not self.is_replayable:
             return False
         return word == "stream-refused" or (word == "server-closed" and self.head.method in IDEMPOTENT)

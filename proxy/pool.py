@@ -1,6 +1,6 @@
 """Endpoints: what the balancer knows of them, and their idle connections. Turn."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from proxy.meter import HttpSeries, TcpSeries
 from proxy.model import Address
@@ -77,6 +77,11 @@ class Endpoint:
             trunk.retire()
 
 
+SURE_S: Final = 1.0
+"""A server does not close a connection that was idle for less (seconds): Node, uvicorn, gunicorn and nginx wait for two
+seconds to 75."""
+
+
 class Pool:
     """The bounds that all endpoints share, and the sweep of idle connections."""
 
@@ -87,10 +92,15 @@ class Pool:
         self.trunks: dict[Trunk, None] = {}
         """All that are open, with or without requests."""
 
-    def take(self, endpoint: Endpoint, now_s: float) -> "Server | None":
-        """Give the most recently used connection that is still good, or none."""
+    def take(self, endpoint: Endpoint, now_s: float, is_resendable: bool) -> "Server | None":
+        """Give the most recently used connection that is still good, or none.
+
+        A request that must not be sent twice gets none that its server may be about to close.
+        """
         idle = endpoint.idle
         while idle:
+            if not is_resendable and now_s - idle[-1].idle_since_s > SURE_S:
+                return None
             server = idle.pop()
             del self._kept[server]
             if server.is_fresh(now_s):

@@ -206,19 +206,15 @@ class Targets:
         return faults
 
     def _apply_inbound(self, target: Target, destination: Destination) -> None:
-        """Before its own application a sidecar limits rates, and nothing else."""
+        """Behind it stands the local application, whatever discovery knows; before that a sidecar limits rates."""
         target.revision = destination.revision
+        target.protocol = destination.protocol
         policy = destination.policy
         limits = policy.rate_limit if policy is not None else None
         name = policy.name if policy is not None else ""
         target.obey(ServicePolicy(rate_limit=limits, name=name) if limits is not None else None)
 
     def _apply(self, target: Target, destination: Destination) -> None:
-        if self.direction == INBOUND:  # behind it stands the local application, whatever endpoints discovery knows
-            target.protocol = destination.protocol
-            target.revision = destination.revision
-            target.settle()
-            return
         keep = {endpoint.address: endpoint for endpoint in target.known}
         known = []
         for told in destination.endpoints:
@@ -229,6 +225,7 @@ class Targets:
                 del keep[address]
             else:
                 endpoint = self._endpoint(address, labels, told, destination)
+                endpoint.cost_at_s = self._clock.now_s
                 if target.revision:
                     endpoint.added_s = self._clock.now_s
             endpoint.weight = told.weight

@@ -17,15 +17,12 @@ from typing import Final
 
 from contract.policy import Balancing, ServicePolicy
 from proxy.policy.balancer import NO_WISH, Balancer, Wish
-from proxy.policy.load import E, Load
+from proxy.policy.load import DECAY_S, E, Load, burden
 
 __all__ = ["NO_WISH", "Balancer", "Load", "Wish", "balancer_of", "bar", "observe", "observe_failure", "pick"]
 
 DEFAULT_RTT_S: Final = 0.03
 """Latency of an endpoint that has not answered yet (seconds): cautious, so that a new one is not flooded."""
-
-DECAY_S: Final = 10.0
-"""Time constant of the average (seconds)."""
 
 BAR_MIN_S: Final = 0.5
 BAR_MAX_S: Final = 10.0
@@ -66,7 +63,7 @@ def pick(  # the plain case is spelled out here: it is on the way of every reque
         usable = [endpoint for endpoint in endpoints if endpoint.barred_until_s <= now_s]
         if usable and len(usable) < count:
             return pick(usable, random, now_s)
-    return one if one.cost_s * (one.in_flight + 1) <= other.cost_s * (other.in_flight + 1) else other
+    return one if burden(one, now_s) <= burden(other, now_s) else other
 
 
 def balancer_of(

@@ -16,7 +16,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import Final, Generic
 
-from proxy.policy.load import E, Sieve, warmth
+from proxy.policy.load import E, Sieve, burden, warmth
 
 REDRAWS_COUNT: Final = 64
 """A cold endpoint is kept once in ten times at least, so one draw in a thousand goes so far, while all are new."""
@@ -84,7 +84,7 @@ class Choices(Generic[E]):
             return one
         if self._is_least:
             return one if one.in_flight <= other.in_flight else other
-        return one if one.cost_s * (one.in_flight + 1) <= other.cost_s * (other.in_flight + 1) else other
+        return one if burden(one, now_s) <= burden(other, now_s) else other
 
     def _draw_passing(self, sieve: Sieve[E], random: Callable[[], float]) -> E | None:
         """The same among those that pass, listed."""

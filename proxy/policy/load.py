@@ -1,5 +1,6 @@
 """What balancing knows of an endpoint, and whether it may be chosen. Pure."""
 
+from math import exp
 from typing import Final, Generic, Protocol, TypeVar
 
 HEALTHY: Final = 0
@@ -14,6 +15,17 @@ TRIAL_S: Final = 10.0
 WARM_MIN_RATIO: Final = 0.1
 """Least share of its weight that an endpoint in slow start has (Envoy's `min_weight_percent`): from nothing it would
 learn nothing."""
+
+
+DECAY_S: Final = 10.0
+"""Time constant of the average (seconds)."""
+
+QUIET_S: Final = 1.0
+"""An endpoint that has not answered for so long (seconds) is judged by less and less, so that one bad answer, or the
+caution towards a new one, does not keep it idle for ever."""
+
+FLOOR_S: Final = 0.001
+"""What that sinks to (Linkerd's floor)."""
 
 
 class Load(Protocol):
@@ -44,6 +56,15 @@ class Load(Protocol):
 
 
 E = TypeVar("E", bound=Load)
+
+
+def burden(load: Load, now_s: float) -> float:
+    """Give what balancing compares: peak EWMA x (in flight + 1)."""
+    cost_s = load.cost_s
+    quiet_s = now_s - load.cost_at_s
+    if quiet_s > QUIET_S and cost_s > FLOOR_S:
+        cost_s = max(FLOOR_S, cost_s * exp(-quiet_s / DECAY_S))
+    return cost_s * (load.in_flight + 1)
 
 
 def is_usable(load: Load, now_s: float) -> bool:

@@ -250,3 +250,28 @@ def test_a_channel_tells_end_and_reset_apart(house: TurnHouse) -> None:
         channel.close()
 
     assert told == ["eof", "ECONNRESET"]
+
+
+@pytest.mark.parametrize(
+    ("method", "idle_s", "dials_count"),
+    [("GET", 2.0, 1), ("POST", 0.5, 1), ("POST", 2.0, 2)],
+    ids=["a request that may be sent again", "a server that surely waits", "a server that may close now"],
+)
+def test_what_must_not_be_sent_twice_takes_no_connection_that_may_be_closing(
+    house: TurnHouse, method: str, idle_s: float, dials_count: int
+) -> None:
+    """A POST that meets a closing connection could not be sent again: it takes a new one instead."""
+    client = house.accept(WEB)
+    client.sendall(GET)
+    house.spin()
+    with house.door.dials[0].connect() as server:
+        house.spin()
+        server.recv(1000)
+        server.sendall(OK)
+        house.spin()
+        client.recv(1000)
+        house.spin(idle_s)
+        client.sendall(GET.replace(b"GET", method.encode()))
+        house.spin()
+
+        assert len(house.door.dials) == dials_count

@@ -554,3 +554,23 @@ def test_a_healthy_endpoint_is_left_as_it_is() -> None:
     balancer(endpoints, "peak-ewma").pick(Wish(), (), Random(1).random, 100.0)
 
     assert all(spot.probation == HEALTHY for spot in endpoints)
+
+
+@pytest.mark.parametrize("algorithm", ["plain", "peak-ewma"])
+def test_one_bad_answer_does_not_keep_an_endpoint_idle_for_ever(algorithm: str) -> None:
+    """Requests come one after the other, a second apart: nothing but its past speaks against the endpoint."""
+    endpoints = spots(2)
+    now_s = 100.0
+    balance.observe(endpoints[0], 0.002, now_s)
+    balance.observe(endpoints[1], 2.0, now_s)
+    random = Random(7)
+    picker = None if algorithm == "plain" else balancer(endpoints, algorithm)
+    picked = []
+    for _ in range(120):
+        now_s += 1.0
+        spot = balance.pick(endpoints, random.random, now_s, picker)
+        balance.observe(spot, 0.002, now_s)
+        picked.append(spot)
+
+    assert endpoints[1] not in picked[:30], "it is left alone at first"
+    assert picked.count(endpoints[1]) > 10
