@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 CODE = Path(os.environ.get("TULLE_SOAK_CODE", ROOT))
 """Where the sidecar is imported from: the checkout, or its compiled build."""
 
-LOSSY_PORTS, RESET_PORTS = "8081,8082", "8081,8082,8084"
+LOSSY_PORTS, RESET_PORTS = "8081,8082,8085", "8081,8082,8084,8085"
 
 # Loss: packets in both directions; whole connection attempts only where a client can be told. Resets: either end hears
 # of one, the other does not, as when a firewall or a load balancer forgets a connection.
@@ -54,6 +54,7 @@ def network() -> Iterator[None]:
             run("ip", "-n", name, "link", "set", WIRE, "up")
             _delay(name)
             inside(name, str(Path(sys.executable).parent / "tulle-init"))
+        run("ip", "-n", CLIENT, "address", "add", "10.254.10.1/32", "dev", "lo")  # of the clients
         yield
     finally:
         for name in (CLIENT, SERVER):

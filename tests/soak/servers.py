@@ -1,4 +1,4 @@
-"""The servers of the soak: HTTP/1 on 8081 and 8082, an echo on 8083 and 8084. Some paths misbehave on purpose."""
+"""The servers of the soak: HTTP/1 on 8081 and 8082, an echo on 8083 and 8084, HTTP/2 on 8085. Some paths misbehave."""
 
 import random
 import socket
@@ -6,6 +6,7 @@ import struct
 from itertools import count
 
 import h11
+import streams
 import trio
 
 RESET = struct.pack("ii", 1, 0)
@@ -91,7 +92,7 @@ async def tolerant(handler: object, stream: trio.SocketStream) -> None:
 
 async def main() -> None:
     async with trio.open_nursery() as nursery:
-        for port, handler in ((8081, http), (8082, http), (8083, echo), (8084, echo)):
+        for port, handler in ((8081, http), (8082, http), (8083, echo), (8084, echo), (8085, streams.serve)):
             listeners = await trio.open_tcp_listeners(port, host="0.0.0.0", backlog=1024)
 
             async def serve(stream: trio.SocketStream, handler: object = handler) -> None:

@@ -134,7 +134,7 @@ def test_nothing_leaks_and_every_request_is_accounted_for() -> None:
                 resident[name].append(reading.sum("process_resident_memory_bytes") // 1024)
         for name, reading in now.items():
             errors = {d: reading.by(f"{d}_http_errors_total", "error") for d in ("inbound", "outbound")}
-            ends = {p: reading.by("tcp_close_total", "errno", target_port=p) for p in (8081, 8082, 8083, 8084)}
+            ends = {p: reading.by("tcp_close_total", "errno", target_port=p) for p in (8081, 8082, 8083, 8084, 8085)}
             print(name, errors, ends, reading.by("outbound_retry_total", "reason"))
         print(json.dumps(told, indent=1, sort_keys=True), resident)
         if "TULLE_SOAK_DUMP" in os.environ:
@@ -145,6 +145,7 @@ def test_nothing_leaks_and_every_request_is_accounted_for() -> None:
             check_nothing_leaked(baseline[name], now[name], resident[name])
         assert told["hung:0"] == 0
         check_http(told, now[CLIENT])
+        check_http2(told, now[CLIENT])
         check_relays(told, now[CLIENT])
         check_other_side(now[SERVER])
 
@@ -172,14 +173,28 @@ def check_http(told: Counter[str], counted: Reading) -> None:
     assert set(unanswered) <= {"200"}  # the paths that break off
     assert sent == counted.sum("response_latency_ms_count", target_port=8081)
     # One counter for all destinations: those who left early add between none and all of theirs.
-    broken_off = told["cut:8081"] + told["unanswered:8081"]
+    broken_off = told["cut:8081"] + told["unanswered:8081"] + told["cut:8085"]
+    left += told["unanswered:8085"]
     assert broken_off <= cuts <= broken_off + left
     for reason, number in counted.by("outbound_http_errors_total", "error").items():
         if reason not in ("response-cut", "client-closed"):
-            assert told[f"errors:{reason}:8081"] <= number <= told[f"errors:{reason}:8081"] + left, reason
+            by_http2 = told["sent:8085"] if reason in ("server-closed", "server-reset", "connect-timeout") else 0
+            assert told[f"errors:{reason}:8081"] <= number <= told[f"errors:{reason}:8081"] + left + by_http2, reason
     begun, answered = (counted.sum(name, target_port=8082) for name in ("request_total", "response_total"))
     assert told["seen:8082"] <= answered <= begun <= told["sent:8082"]
     assert begun - answered <= closed
+
+
+def check_http2(told: Counter[str], counted: Reading) -> None:
+    """As for HTTP/1; a stream that is reset before its response counts as the 502 or 504 that it stands for."""
+    sent, unanswered = told["sent:8085"], told["unanswered:8085"]
+    heads = {key.split(":")[1]: n for key, n in told.items() if key.startswith("heads:") and key.endswith(":8085")}
+    responses = counted.by("response_total", "status_code", target_port=8085)
+
+    assert sent == sum(heads.values()) + unanswered
+    assert sent == counted.sum("request_total", target_port=8085) == sum(responses.values())
+    assert all(number <= responses.get(status, 0) for status, number in heads.items())
+    assert told["goaway:8085"] == 0
 
 
 def check_relays(told: Counter[str], counted: Reading) -> None:
