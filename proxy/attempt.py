@@ -27,6 +27,7 @@ class Attempt:
         "_connector",
         "_is_told",
         "endpoint",
+        "ends_s",
         "exchange",
         "grpc_status",
         "is_hedge",
@@ -48,6 +49,8 @@ class Attempt:
         self.is_hedge = is_hedge
         self.started_s = exchange.parts.pump.now_s
         self.leg: Leg | None = None
+        self.ends_s = 0.0
+        """When its response must have begun; 0.0: no limit of its own."""
         self.timer: Timer | None = None
         self.is_sent = False
         """Counted as a request of its endpoint."""

@@ -152,7 +152,7 @@ class Conversation:
     def pass_informational(self, head: ResponseHead) -> None:
         exchange = self._exchange
         if exchange is not None and exchange.head.minor == 1:
-            self.channel.write(head.raw + _END)
+            self.channel.write(head.raw)
 
     def begin_response(self, head: ResponseHead, leg: Leg) -> None:
         """Write the head; what it says of the connection concerns this one alone."""
@@ -170,9 +170,9 @@ class Conversation:
             keep_alive = False
         self._keep_alive = keep_alive
         if keep_alive:
-            self.channel.write(raw + (_END if request.minor == 1 else _END_KEEP_10))
+            self.channel.write(raw if request.minor == 1 else raw[:-2] + _END_KEEP_10)
         else:
-            self.channel.write(raw + _END_CLOSE)
+            self.channel.write(raw[:-2] + _END_CLOSE)
 
     def write_body(self, data: bytes) -> None:
         self.channel.write(data)
@@ -190,7 +190,7 @@ class Conversation:
         if not isinstance(leg, Server):
             raise AssertionError("HTTP/1 switches on connections of its own")
         self._exchange = None
-        self.channel.write(head.raw + _END)
+        self.channel.write(head.raw)
         leg.reader.stop()
         leg.channel.feed_from(None)
         early = self._reader.rest

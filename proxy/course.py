@@ -21,15 +21,12 @@ from proxy.pool import Endpoint
 from proxy.seams import Timer
 from proxy.tap import Tap
 from proxy.traffic import Traffic
-from proxy.tries import Tries
+from proxy.tries import NEAR_S, Tries
 from proxy.wire import grpc
 
 if TYPE_CHECKING:
     from proxy.exchange import Exchange
     from proxy.shadow import Shadow
-
-NEAR_S: Final = 0.6
-"""A deadline nearer than this gets a timer: more than two sweeps."""
 
 _GRPC_TIMEOUT: Final = b"grpc-timeout"
 
@@ -222,7 +219,8 @@ class Course:
             self.check(self._exchange.parts.pump.now_s)
 
     def check(self, now_s: float) -> None:
-        """Arm the deadline when it is near."""
+        """Arm what ends soon."""
+        self.tries.check(now_s)
         if self.expires_as and self.deadline_s - now_s < NEAR_S:
             self.after(self.deadline_s - now_s, self._on_deadline)
 

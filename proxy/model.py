@@ -146,7 +146,7 @@ class ResponseHead:
     """A response's head, checked: in the form of its protocol, which is the form that goes to the client.
 
     Attributes:
-        raw: HTTP/1: the head without its hop-by-hop headers and without the closing blank line; else empty.
+        raw: HTTP/1: the head without its hop-by-hop headers, all else as it came; else empty.
         fields: HTTP/2: all headers as they came; else empty.
         keep_alive: HTTP/1: whether the server lets its connection live on after this exchange.
         error: x-tulle-error of another sidecar, else empty.
@@ -193,7 +193,7 @@ class ResponseHead:
         if self.fields:
             self.fields = (*self.fields, (name, value))
         else:
-            self.raw += name + b": " + value + b"\r\n"
+            self.raw = self.raw[:-2] + name + b": " + value + b"\r\n\r\n"
 
 
 def field_of(fields: Headers, name: bytes) -> bytes:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 CANCEL: Final = 8
 """RFC 9113 section 7."""
 
+NEAR_S: Final = 0.6
+"""The end of a try, or of an exchange, that is nearer than this gets a timer: more than two sweeps."""
+
 _ATTEMPT: Final = ATTEMPT.encode()
 _GRPC_TIMEOUT: Final = b"grpc-timeout"
 
@@ -88,9 +91,23 @@ class Tries:
             if head.is_grpc:
                 head = head.with_value(_GRPC_TIMEOUT, grpc.format_timeout(left_s))
         per_try_s = self._course.decision.per_try_s
-        if per_try_s > 0 and attempt.timer is None:
-            attempt.timer = exchange.parts.pump.call_at(now_s + per_try_s, partial(self._on_try_timeout, attempt))
+        if per_try_s > 0 and not attempt.ends_s:
+            attempt.ends_s = now_s + per_try_s
+            self._arm(attempt, now_s)
         return head
+
+    def check(self, now_s: float) -> None:
+        """Arm the ends of tries that are near."""
+        attempt = self._exchange.attempt
+        if attempt is not None:
+            self._arm(attempt, now_s)
+        for rival in self.rivals:
+            self._arm(rival, now_s)
+
+    def _arm(self, attempt: Attempt, now_s: float) -> None:
+        if attempt.ends_s and attempt.timer is None and attempt.ends_s - now_s < NEAR_S:
+            ends = partial(self._on_try_timeout, attempt)
+            attempt.timer = self._exchange.parts.pump.call_at(attempt.ends_s, ends)
 
     def _on_try_timeout(self, attempt: Attempt) -> None:
         exchange = self._exchange

@@ -47,14 +47,23 @@ _PROBE_AGENT: Final = b"kube-probe/"
 _PROBE: Final = re.compile(rb"\r\nuser-agent:[ \t]*kube-probe/", re.IGNORECASE).search
 """What a kubelet calls itself (kubernetes/pkg/probe/http); who else does gains nothing but to leave the statistics."""
 
-_PLAIN_OPTIONS: Final = (b"keep-alive", b"close", b"Keep-Alive")
+_PLAIN_OPTIONS: Final = {
+    value: ([value.lower()], b"\r\nConnection: " + value + b"\r\n")
+    for value in (b"keep-alive", b"close", b"Keep-Alive", b"Close")
+}
+"""Usual values of Connection -> their options, and the whole line."""
+
+MAX_KNOWN_LINES_COUNT: Final = 64
+MAX_KNOWN_LINE_BYTES: Final = 64
+_KNOWN_LINES: Final[set[bytes]] = set()
+"""Status lines that were found good: servers have a few each (fast: saves an expression for each response)."""
 
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
 
 
 def read_request(raw: bytes, method: bytes) -> RequestHead:
     """Read a complete request head, from its first byte to the blank line; raise WireFault."""
-    line, _, _ = raw.partition(b"\r\n")
+    line = raw[: raw.find(b"\r\n")]
     parts = line.split(b" ")
     if len(parts) != 3 or parts[2] not in (b"HTTP/1.1", b"HTTP/1.0"):
         raise WireFault("bad-request-line", line[:80].decode("latin-1"))
@@ -77,9 +86,11 @@ def read_request(raw: bytes, method: bytes) -> RequestHead:
             framing = _chunked(value, minor)
         elif size == 7:
             upgrade, stale = value.strip(), True
-        elif name.lower() == b"connection":
+        elif size == 10 and name[1] | 32 == 111:  # connection; not keep-alive
             options = _options(value, options)
-            raw, stale = _without_plain(raw, name, value, stale)
+            shorter = _without_line(raw, name, value)
+            stale = stale or not shorter
+            raw = shorter or raw
         else:
             stale = True
     if hosts > 1:
@@ -123,9 +134,11 @@ def read_response(raw: bytes, status: int, method: bytes) -> ResponseHead:
             upgrade, stale = value.strip(), True
         elif size == 13:
             error = value
-        elif name.lower() == b"connection":
+        elif size == 10 and name[1] | 32 == 111:  # connection; not keep-alive
             options = _options(value, options)
-            raw, stale = _without_plain(raw, name, value, stale)
+            shorter = _without_line(raw, name, value)
+            stale = stale or not shorter
+            raw = shorter or raw
         else:
             stale = True
     if status < 200 or status in (204, 304) or method == b"HEAD" or (method == b"CONNECT" and status < 300):
@@ -137,9 +150,10 @@ def read_response(raw: bytes, status: int, method: bytes) -> ResponseHead:
         raw = _without_hop_by_hop(raw, options or [], upgrade if status == 101 else b"")
     if method == b"CONNECT" and 200 <= status < 300:
         raw = _FRAMING(b"", raw)
-    if _CONTROL(raw, 0, raw.find(b"\r\n")):
-        raise WireFault("bad-response", "a control character in the status line")
-    return ResponseHead(raw[:-2], status, minor, framing, length_bytes, keep_alive, error)
+    line = raw[: raw.find(b"\r\n")]
+    if line not in _KNOWN_LINES:
+        _check_line(line)
+    return ResponseHead(raw, status, minor, framing, length_bytes, keep_alive, error)
 
 
 def _chunked(value: bytes, minor: int) -> Framing:
@@ -153,6 +167,10 @@ def _ends_chunked(value: bytes) -> bool:
 
 
 def _options(value: bytes, before: list[bytes] | None) -> list[bytes]:
+    if before is None:
+        plain = _PLAIN_OPTIONS.get(value)
+        if plain is not None:
+            return plain[0]
     return (before or []) + [option.strip().lower() for option in value.split(b",")]
 
 
@@ -171,13 +189,23 @@ def without_chunking(raw: bytes) -> bytes:
     return _CHUNKING(b"", raw)
 
 
-def _without_plain(raw: bytes, name: bytes, value: bytes, stale: bool) -> tuple[bytes, bool]:
-    """Cut out a Connection header that names no other header; else the head must be built again (True)."""
-    if value in _PLAIN_OPTIONS:  # fast: most servers send one; building the head again costs ten times this
-        shorter = raw.replace(b"\r\n" + name + b": " + value + b"\r\n", b"\r\n", 1)
-        if len(shorter) < len(raw):
-            return shorter, stale
-    return raw, True
+def _without_line(raw: bytes, name: bytes, value: bytes) -> bytes:
+    """Cut out a Connection header that names no other header; nothing when the head must be built again instead."""
+    options = _PLAIN_OPTIONS.get(value)
+    if options is None:
+        return b""
+    # fast: most servers send one; building the head again costs ten times this
+    line = options[1] if name == b"Connection" else b"\r\n" + name + b": " + value + b"\r\n"
+    shorter = raw.replace(line, b"\r\n", 1)
+    return shorter if len(shorter) < len(raw) else b""
+
+
+def _check_line(line: bytes) -> None:
+    """Refuse a status line that could hide something; remember the usual ones."""
+    if _CONTROL(line):
+        raise WireFault("bad-response", "a control character in the status line")
+    if len(_KNOWN_LINES) < MAX_KNOWN_LINES_COUNT and len(line) < MAX_KNOWN_LINE_BYTES:
+        _KNOWN_LINES.add(line)
 
 
 def _without_hop_by_hop(raw: bytes, options: list[bytes], upgrade: bytes) -> bytes:
