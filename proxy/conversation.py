@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from contract.headers import ERROR
 from proxy.channel import PAUSED_BY_TURN, SocketChannel
 from proxy.errors import REASONS, WireFault, explain
-from proxy.exchange import CANCEL, Exchange
+from proxy.exchange import Exchange
 from proxy.model import CHUNKED, UNTIL_CLOSE, Direction, Headers, RequestHead, ResponseHead
 from proxy.parts import Parts
 from proxy.seams import Leg, Timer
@@ -16,6 +16,7 @@ from proxy.targets import Target
 from proxy.tunnel import Tunnel
 from proxy.wire.head import without_chunking
 from proxy.wire.http1 import RequestReader
+from proxy.wire.streams import CANCEL
 
 if TYPE_CHECKING:
     from proxy.session import Session

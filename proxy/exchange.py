@@ -25,15 +25,11 @@ from proxy.seams import Caller, Leg
 from proxy.shadow import MAX_SHADOWS_COUNT, MIRROR_NAME, Shadow
 from proxy.tap import Tap
 from proxy.wire.head import is_probe, without_error
+from proxy.wire.streams import CANCEL
 
 IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
 
 _REPICK_ERRORS: Final = frozenset(reason.encode() for reason in REPICK_REASONS)
-
-CANCEL: Final = 8
-"""RFC 9113 section 7: the stream is no longer needed."""
-
-INTERNAL_ERROR: Final = 2
 
 
 class Exchange:
@@ -284,9 +280,8 @@ class Exchange:
     def _try_elsewhere(self, attempt: Attempt, error: bytes) -> bool:
         """Another sidecar could not reach its application: no byte has reached a server, so pick again, once."""
         target = self.caller.target
-        is_whole = self.head.framing == NO_BODY or self._held is not None
         failed = attempt.endpoint
-        if self._has_retried or not is_whole or not failed.is_meshed or len(target.known) < 2:
+        if self._has_retried or not self.is_replayable or not failed.is_meshed or len(target.known) < 2:
             return False
         self._has_retried = True
         balance.bar(failed, self.parts.pump.now_s)

@@ -15,6 +15,7 @@ from proxy.policy.mirror import Answer, compare
 from proxy.seams import Caller, Leg
 from proxy.targets import Target
 from proxy.wire.chunks import Unchunker
+from proxy.wire.streams import CANCEL
 
 if TYPE_CHECKING:
     from proxy.exchange import Exchange
@@ -29,8 +30,6 @@ MAX_BEHIND_BYTES: Final = 1048576
 
 MAX_LIFE_S: Final = 60.0
 """A shadow's answer is waited for no longer."""
-
-_CANCEL: Final = 8
 
 
 class Shadow:
@@ -153,7 +152,7 @@ class Shadow:
         self._compare()
 
     def switch(self, head: ResponseHead, leg: Leg) -> None:
-        leg.cancel(_CANCEL)
+        leg.cancel(CANCEL)
         self._drop("switched")
 
     def answer(

@@ -16,13 +16,11 @@ from proxy.model import NO_BODY, Headers, RequestHead, ResponseHead
 from proxy.policy import classify, deadline, hedge, retry
 from proxy.pool import Endpoint
 from proxy.wire import grpc
+from proxy.wire.streams import CANCEL
 
 if TYPE_CHECKING:
     from proxy.course import Course
     from proxy.exchange import Exchange
-
-CANCEL: Final = 8
-"""RFC 9113 section 7."""
 
 NEAR_S: Final = 0.6
 """The end of a try, or of an exchange, that is nearer than this gets a timer: more than two sweeps."""
