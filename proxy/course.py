@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from proxy.exchange import Exchange
     from proxy.shadow import Shadow
 
+GRACE_S: Final = 0.1
+"""Before its own application a sidecar waits for so much longer: the client's sidecar ends the exchange, tells why and
+counts it; only where that does not come (another mesh, a lost packet) is it ended here."""
+
 _GRPC_TIMEOUT: Final = b"grpc-timeout"
 
 
@@ -36,6 +40,7 @@ class Course:
 
     __slots__ = (
         "_exchange",
+        "_grace_s",
         "_is_inside",
         "_timers",
         "_waiting_at",
@@ -54,6 +59,7 @@ class Course:
         self.tries = Tries(self, exchange)
         self._exchange = exchange
         self._timers: list[Timer] = []
+        self._grace_s = GRACE_S if exchange.caller.direction == INBOUND else 0.0
         self.deadline_s = 0.0
         self.expires_as = ""
         """The kind of the nearest deadline: request or response."""
@@ -116,18 +122,31 @@ class Course:
         """Let the request in, let it wait, or shed it."""
         exchange = self._exchange
         traffic = self.traffic
-        if exchange.caller.direction == INBOUND:
-            refused = traffic.rate_limit(exchange.caller.peer_ip)
-            if refused is not None:
-                self.count("inbound_http_local_ratelimit_total", ("by", refused.by))
-                detail = f"the rate of the {refused.by}, for {exchange.caller.target}"
-                exchange.fail("rate-limited", detail, 429, retry_after_s=refused.retry_after_s)
-                return
+        if exchange.caller.direction == INBOUND and not self._is_within_rate():
+            return
         gate = traffic.gate
         if gate is None or gate.is_open():
             self._enter()
         else:
             self.wait_at(gate)
+
+    def _is_within_rate(self) -> bool:
+        """Let the request pass the rate limit, or refuse it; what is not a pod and says so is the kubelet's probe."""
+        exchange = self._exchange
+        traffic = self.traffic
+        client = ip = exchange.caller.peer_ip
+        peers = exchange.parts.peers
+        if peers is not None and (traffic.limits_clients or exchange.probes is not None):
+            client = peers.identify(ip)
+        if exchange.probes is not None and client == ip:
+            return True
+        refused = traffic.rate_limit(client)
+        if refused is None:
+            return True
+        self.count("inbound_http_local_ratelimit_total", ("by", refused.by))
+        detail = f"the rate of the {refused.by}, for {exchange.caller.target}"
+        exchange.fail("rate-limited", detail, 429, retry_after_s=refused.retry_after_s)
+        return False
 
     def wait_at(self, gate: Gate) -> None:
         if gate.queue(self):
@@ -221,12 +240,12 @@ class Course:
     def check(self, now_s: float) -> None:
         """Arm what ends soon."""
         self.tries.check(now_s)
-        if self.expires_as and self.deadline_s - now_s < NEAR_S:
-            self.after(self.deadline_s - now_s, self._on_deadline)
+        if self.expires_as and self.deadline_s + self._grace_s - now_s < NEAR_S:
+            self.after(self.deadline_s + self._grace_s - now_s, self._on_deadline)
 
     def _on_deadline(self) -> None:
         exchange = self._exchange
-        if not exchange.is_over and exchange.parts.pump.now_s >= self.deadline_s:
+        if not exchange.is_over and exchange.parts.pump.now_s >= self.deadline_s + self._grace_s:
             self.count("timeouts_total", ("direction", exchange.caller.direction), ("kind", self.expires_as))
             exchange.expire("request-timeout" if self.expires_as == "request" else "response-timeout")
 

@@ -7,14 +7,13 @@ jittered pauses.
 """
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 import trio
 
-from contract.discovery import DISCOVERY_PATH, HEARTBEAT_S, Subscribe, Update
+from contract.discovery import DISCOVERY_PATH, HEARTBEAT_S, MAX_TARGETS_COUNT, Destination, Subscribe, Update
 from proxy.pump import Pump
-from proxy.targets import Targets
 
 if TYPE_CHECKING:
     import httpx
@@ -34,6 +33,25 @@ MAX_LINE_BYTES: Final = 16 * 2**20
 _DECODER: Final = msgspec.json.Decoder(Update)
 
 
+class Asker(Protocol):
+    """Who wants to be told of destinations: the targets of a direction, for one."""
+
+    is_connected: bool
+    """Whether a controller answers."""
+    on_wanted: Callable[[], None]
+    """Called by the asker when it wants one more."""
+
+    def wanted(self) -> dict[str, str]:
+        """Target -> revision already held."""
+        ...
+
+    def apply(self, destinations: Sequence[Destination]) -> list[str]:
+        """Take what was told, asked for or not; return what is wrong with it, for the log."""
+        ...
+
+    def disconnect(self) -> None: ...
+
+
 class Discovery:
     """Runs until cancelled."""
 
@@ -42,11 +60,11 @@ class Discovery:
         client: "httpx.AsyncClient",
         identity: tuple[str, str],
         pump: Pump,
-        targets: Sequence[Targets],
+        targets: Sequence[Asker],
         random: Callable[[], float],
         log: Any,
     ) -> None:
-        """`identity` is (namespace, pod); `client` has the controller's base URL."""
+        """`identity` is (namespace, pod); `client` has the controller's base URL; `targets`: most important first."""
         self._client = client
         self._namespace, self._pod = identity
         self._pump = pump
@@ -69,8 +87,12 @@ class Discovery:
 
     def _all_wanted(self) -> dict[str, str]:
         wanted: dict[str, str] = {}
-        for targets in reversed(self._targets):
-            wanted.update(targets.wanted())
+        for targets in self._targets:
+            for target, revision in targets.wanted().items():
+                if wanted.get(target, revision) != revision:
+                    wanted[target] = ""  # two ask and hold different things: both are told
+                elif len(wanted) < MAX_TARGETS_COUNT:
+                    wanted[target] = revision
         return wanted
 
     async def run(self) -> None:

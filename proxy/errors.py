@@ -59,7 +59,11 @@ REASONS: Final[dict[str, Reason]] = {
         ),
         Reason("ping-timeout", 504, "the server's HTTP/2 connection answers no PING"),
         Reason("no-extended-connect", 501, "the server takes no extended CONNECT (WebSocket over HTTP/2)"),
-        Reason("request-timeout", 504, "the response did not begin within TULLE_PROXY_REQUEST_TIMEOUT_S"),
+        Reason(
+            "request-timeout",
+            504,
+            "the time of the request's policy or caller was up, or TULLE_PROXY_REQUEST_TIMEOUT_S without a response",
+        ),
         Reason(
             "try-timeout", 504, "a try's response did not begin within its policy's time, and no other try followed"
         ),
@@ -78,6 +82,10 @@ REASONS: Final[dict[str, Reason]] = {
         # The exchange ended without an answer to give.
         Reason("client-closed", 0, "the client went away before its request or response was whole"),
         Reason("response-cut", 0, "the server's response broke off, or went bad, after it had begun"),
+        # Nobody's failure, but told like one.
+        Reason(
+            "mirror-differs", 0, "a mirror answered otherwise than the server did; the client has the server's answer"
+        ),
     )
 }
 

@@ -13,6 +13,7 @@ from proxy.pump import Pump
 from proxy.seams import Door
 
 if TYPE_CHECKING:
+    from proxy.peers import Peers
     from proxy.targets import Targets
 
 
@@ -49,6 +50,8 @@ class Parts:
     """Seconds since 1970, of the clock that the application reads too."""
     outbound: "Targets | None" = None
     """Where mirrors find their targets."""
+    peers: "Peers | None" = None
+    """Who tells clients by their addresses."""
     shadows_count: int = 0
     is_draining: bool = False
     sessions: dict[Limited, None] = field(default_factory=dict)

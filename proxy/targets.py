@@ -15,6 +15,7 @@ from contract.policy import ServicePolicy
 from contract.report import Peer
 from proxy.meter import PROBE_LABELS, Labels, Meter
 from proxy.model import Address, Direction, RequestHead, parse_address
+from proxy.policy import outlier
 from proxy.policy.route import Kind
 from proxy.pool import Endpoint
 from proxy.seams import Clock, Timer
@@ -149,6 +150,12 @@ class Targets:
 
     def __len__(self) -> int:
         return len(self._targets)
+
+    @property
+    def ejected_count(self) -> int:
+        """Endpoints that circuit breaking leaves out now."""
+        now_s = self._clock.now_s
+        return sum(outlier.ejected_count(target.known, now_s) for target in self._targets.values())
 
     def wanted(self) -> dict[str, str]:
         """What discovery shall tell: target -> revision already held."""

@@ -116,6 +116,11 @@ class Traffic:
         limit_count = self.policy.endpoint_concurrency.limit_count
         return 0 < limit_count <= endpoint.in_flight
 
+    @property
+    def limits_clients(self) -> bool:
+        """Whether each client has a rate of its own."""
+        return self._limiter is not None and self._limiter.terms.client.per_s > 0.0
+
     def rate_limit(self, client: str) -> Refused | None:
         """Let a request of a client pass, or tell why not and until when."""
         return None if self._limiter is None else self._limiter.take(client, self._clock.now_s)
