@@ -45,11 +45,11 @@ $(VENV)/.bench: $(VENV)/.all
 	@$(PIP_INSTALL) --editable '.[bench]'
 	@touch $@
 
-# The sidecar as release builds have it: its hot modules compiled (setup.py). Beside the checkout's own, not instead.
+# The sidecar as its image has it: its hot modules compiled (setup.py), and what it needs. Beside the checkout's own.
 $(VENV)/.compiled: $(VENV)/.all setup.py $(wildcard proxy/*.py proxy/*/*.py contract/*.py)
 	@echo "Compiling the sidecar's hot modules ..."
 	@rm -rf $(VENV)/compiled build
-	@TULLE_COMPILE=1 $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target $(VENV)/compiled .
+	@TULLE_COMPILE=1 $(PIP_INSTALL) --target $(VENV)/compiled '.[proxy]'
 	@rm -rf build
 	@touch $@
 

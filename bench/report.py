@@ -6,7 +6,6 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from bench import plots
 from bench.rows import Row
 from bench.tables import SPECS, markdown, rows_of
 
@@ -20,6 +19,8 @@ def write(results: Path) -> None:
     """Rewrite the documentation; raise FileNotFoundError where no full run has been made."""
     rows = [Row(**row) for row in json.loads(results.read_text())]
     about = json.loads(results.with_suffix(".about.json").read_text())
+    from bench import plots  # here: only who measures needs what draws
+
     pictures = plots.draw(rows, DOCS / "performance")
     tables = {
         "table_" + spec.name.replace("-", "_"): markdown(spec, rows) if rows_of(spec, rows) else _NOTHING

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bench.arena import AS_SIDECAR, BIN, CLIENT, CLIENT_IP, arena, process
 from bench.probe import rss_mb
-from bench.systems import COMPILED
+from bench.systems import SIDECAR, SIDECAR_ENVIRONMENT
 from contract import environment
 from contract.ports import ADMIN_PORT
 
@@ -50,7 +50,7 @@ def sidecar(folder: Path) -> tuple[float, float]:
         environment.POD_NAME: "bench",
         environment.POD_NAMESPACE: "bench",
         environment.POD_IPS: CLIENT_IP,
-        **({"PYTHONPATH": str(COMPILED)} if COMPILED.is_dir() else {}),
+        **SIDECAR_ENVIRONMENT,
     }
     # The clock of the asking process and ours are one: CLOCK_MONOTONIC of the machine.
     asking = subprocess.Popen(
@@ -60,7 +60,7 @@ def sidecar(folder: Path) -> tuple[float, float]:
     )
     time.sleep(0.3)
     begin = time.monotonic()
-    with process(CLIENT, (*AS_SIDECAR, str(BIN / "tulle-proxy")), folder / "proxy.log", environment=values) as child:
+    with process(CLIENT, (*AS_SIDECAR, *SIDECAR), folder / "proxy.log", environment=values) as child:
         answer, _ = asking.communicate(timeout=READY_TIMEOUT_S + 5)
         if asking.returncode:
             raise RuntimeError((folder / "proxy.log").read_text() or "the sidecar did not become ready")

@@ -29,7 +29,14 @@ ENVOY_PORT = 15001
 HAPROXY_PORT = 15002
 
 COMPILED = BIN.parent / "compiled"
-"""The sidecar as release builds have it, from `make bench`; where it is missing the interpreted one is measured."""
+"""The sidecar and what its image holds, from `make bench`; where it is missing the checkout's own is measured."""
+
+SIDECAR = (str(BIN / "tulle-proxy"),)
+SIDECAR_ENVIRONMENT: dict[str, str] = {}
+if COMPILED.is_dir():
+    # Without site-packages: what a developer's environment holds besides would be imported, and weighed, too.
+    SIDECAR = (str(BIN / "python"), "-P", "-S", "-m", "proxy")
+    SIDECAR_ENVIRONMENT = {"PYTHONPATH": str(COMPILED)}
 
 
 def envoy_binary() -> str:
@@ -78,7 +85,7 @@ def tulle(folder: Path, setup: Setup) -> Iterator[int]:
         environment.POD_IPS: CLIENT_IP,
         environment.CONTROLLER_URL: f"http://127.0.0.1:{CONTROLLER_PORT}",
         "TULLE_PROXY_DRAIN_TIMEOUT_S": "0.1",  # it would wait for the controller's stand-in, which outlives it
-        **({"PYTHONPATH": str(COMPILED)} if COMPILED.is_dir() else {}),
+        **SIDECAR_ENVIRONMENT,
     }
     update = folder / "update.json"
     update.write_bytes(msgspec.json.encode(discovery.update(setup)))
@@ -86,8 +93,7 @@ def tulle(folder: Path, setup: Setup) -> Iterator[int]:
         controller = (str(BIN / "python"), "-m", "bench.discovery", str(update))
         stack.enter_context(process(CLIENT, controller, folder / "discovery.log"))
         wait_listening(CLIENT, CONTROLLER_PORT)
-        sidecar = (*AS_SIDECAR, str(BIN / "tulle-proxy"))
-        child = stack.enter_context(process(CLIENT, sidecar, folder / "tulle.log", environment=values))
+        child = stack.enter_context(process(CLIENT, (*AS_SIDECAR, *SIDECAR), folder / "tulle.log", environment=values))
         wait_listening(CLIENT, ADMIN_PORT)
         yield _captured(child.pid, OUTBOUND_PORT)
 
