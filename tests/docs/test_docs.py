@@ -19,6 +19,7 @@ from contract import VERSION, metrics, names
 from controller.app import make_app
 from controller.meters import Meters
 from proxy.errors import REASONS
+from proxy.render import COUNTERS
 from webhook.metrics import Metrics
 
 ROOT = Path(__file__).parents[2]
@@ -98,6 +99,17 @@ def test_every_metric_of_the_sidecar_is_documented(sidecar_metrics: str) -> None
     assert set() == {name for name in found if f"`{name}`" not in page("metrics")}
 
 
+def test_every_metric_that_is_documented_of_the_sidecar_is_shown(sidecar_metrics: str) -> None:
+    table = page("metrics").partition("Rare events")[0]
+    told = re.findall(r"`(\w+)`", "\n".join(re.findall(r"^\| (`[^|]*) \|", table, re.MULTILINE)))
+    of_several_workers = {"workers_running", "workers_limit"}
+    of_a_controller = {"discovery_connected", "discovery_age_seconds"}
+
+    assert len(told) > 30
+    assert len(told) == len(set(told))
+    assert set(told) - of_several_workers - of_a_controller == _names_in(sidecar_metrics) - set(COUNTERS)
+
+
 def test_every_metric_of_the_webhook_is_documented() -> None:
     text = Metrics().render(is_ready=True, certificate_expiry=datetime.now(UTC), dropped_count=0).decode()
 
@@ -120,6 +132,19 @@ def test_every_route_of_the_controller_is_documented() -> None:
 
     assert len(routes) > 8
     assert set() == {(method, path) for method, path in routes if f"`{method} {path}`" not in page("api")}
+
+
+def test_every_module_of_the_sidecar_is_on_the_map_with_its_colour() -> None:
+    rows = dict(re.findall(r"^\| \*\*(\w+)\*\* \| (.*) \|$", (ROOT / "ARCHITECTURE.md").read_text(), re.MULTILINE))
+    told = {(name, colour) for colour, row in rows.items() for name in re.findall(r"`([\w.]+)`", row)}
+
+    found = set()
+    for path in (ROOT / "proxy").rglob("*.py"):
+        if path.stem != "__init__":
+            paragraph = path.read_text().split("\n\n")[0]
+            colour = re.findall(r"\b(Pure|Turn|Waits|Edge)\b", paragraph)[0].lower()
+            found.add((".".join(path.relative_to(ROOT / "proxy").with_suffix("").parts), colour))
+    assert found == told
 
 
 def test_one_version_for_all() -> None:
