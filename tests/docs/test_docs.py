@@ -13,9 +13,11 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 import pytest
+import yaml
 from fastapi.routing import APIRoute
 
-from contract import VERSION, metrics, names
+from contract import VERSION, headers, metrics, names
+from contract.kinds.traffic import read_traffic_policy
 from controller.app import make_app
 from controller.meters import Meters
 from proxy.errors import REASONS
@@ -47,6 +49,21 @@ def test_every_annotation_is_documented() -> None:
 
     assert known
     assert set() == {name for name in known if f"`{name}" not in page("configuration")}
+
+
+def test_every_header_is_documented() -> None:
+    known = {value for value in vars(headers).values() if isinstance(value, str) and value.startswith("x-tulle-")}
+
+    assert len(known) > 4
+    assert {headers.CONTROLLER_REVISION} == {name for name in known if f"| `{name}`" not in page("configuration")}
+
+
+def test_the_policy_of_the_readme_has_no_fault() -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+
+    assert ["TrafficPolicy"] == [yaml.safe_load(block)["kind"] for block in blocks]
+    for block in blocks:
+        assert read_traffic_policy(yaml.safe_load(block))
 
 
 def test_every_variable_of_the_webhook_is_documented() -> None:
