@@ -20,6 +20,7 @@ from contract import VERSION, headers, metrics, names
 from contract.kinds.traffic import read_traffic_policy
 from controller.app import make_app
 from controller.meters import Meters
+from proxy.config import SETTINGS
 from proxy.errors import REASONS
 from proxy.render import COUNTERS
 from webhook.metrics import Metrics
@@ -64,6 +65,13 @@ def test_the_policy_of_the_readme_has_no_fault() -> None:
     assert ["TrafficPolicy"] == [yaml.safe_load(block)["kind"] for block in blocks]
     for block in blocks:
         assert read_traffic_policy(yaml.safe_load(block))
+
+
+def test_every_number_among_the_sidecars_settings_has_a_unit() -> None:
+    numbers = [setting for setting in SETTINGS if re.fullmatch(r"[0-9.]+", setting.default)]
+
+    assert len(numbers) > 30
+    assert [] == [setting.name for setting in numbers if not setting.unit and not setting.name.endswith("_PORT")]
 
 
 def test_every_variable_of_the_webhook_is_documented() -> None:
