@@ -19,4 +19,4 @@ ATTEMPT: Final = "x-tulle-attempt"
 """Request header on every try after the first: its number (2 for the first retry or hedge)."""
 
 MIRROR: Final = "x-tulle-mirror"
-"""Request header on a copy whose answer nobody waits for: `namespace/name` of the policy that made it."""
+"""Request header on a copy whose answer nobody waits for: `1`. Who has it is not copied again."""

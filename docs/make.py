@@ -24,6 +24,7 @@ from controller.settings import PREFIX, Settings
 from proxy.config import SETTINGS
 from proxy.errors import REASONS
 from proxy.render import COUNTERS
+from proxy.wire.grpc import status_for
 
 DOCS = Path(__file__).parent
 _TABLE = re.compile(r"(<!-- table: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -53,8 +54,11 @@ def controller_settings() -> str:
 
 def reasons() -> str:
     """Every way in which the sidecar fails."""
-    rows = [(f"`{r.word}`", str(r.status or "-"), r.meaning) for r in REASONS.values()]
-    return _rows(("reason", "status", "meaning"), rows)
+    rows = [
+        (f"`{r.word}`", str(r.status or "-"), str(status_for(r.word, r.status)) if r.status else "-", r.meaning)
+        for r in REASONS.values()
+    ]
+    return _rows(("reason", "status", "gRPC", "meaning"), rows)
 
 
 def counters() -> str:

@@ -14,5 +14,7 @@ The way of a request, ten stops; each stands as a `# stop N` comment beside its 
 10. exchange.Exchange.finish: record load, meter; give the connection back
 
 Outbound and inbound walk the same way: outbound asks discovery what stands behind the original destination,
-inbound has one endpoint, the application at that very address.
+inbound has one endpoint, the application at that very address. HTTP/2 walks the same way too, each request as a
+stream of a multiplex and of a trunk; what a policy adds hangs on the exchange as its course. ARCHITECTURE.md has the
+map.
 """

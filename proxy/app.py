@@ -31,6 +31,7 @@ from proxy.model import Address
 from proxy.multiplex import Multiplex
 from proxy.notices import Notices
 from proxy.parts import Parts
+from proxy.peers import Peers
 from proxy.pool import Pool
 from proxy.pump import Pump
 from proxy.server import Server
@@ -87,6 +88,7 @@ class App:
             random.random,
         )
         self.inbound = Targets("inbound", self.pump, self.meter, config.max_targets_count, 0.0, random.random)
+        self.peers = Peers(self.pump)
         self.trimmer = Trimmer()
         self._notices = notices
         self.parts: Parts
@@ -112,6 +114,7 @@ class App:
         door = TrioDoor(nursery, self.pump, self.config)
         self.parts = Parts(self.config, self.pump, door, self.meter, self.pool, random.random, self._notices.failure)
         self.parts.outbound = self.outbound
+        self.parts.peers = self.peers
         self._gauge(door)
         nursery.start_soon(self.pump.run)
         nursery.start_soon(self.pump.run_timers)
@@ -165,7 +168,8 @@ class App:
 
         client = controller_client(self.config)
         identity = (self.config.pod_namespace, self.config.pod_name)
-        discovery = Discovery(client, identity, self.pump, (self.outbound, self.inbound), random.random, self._log)
+        askers = (self.outbound, self.inbound, self.peers)
+        discovery = Discovery(client, identity, self.pump, askers, random.random, self._log)
         reporter = Reporter(client, identity, secrets.token_hex(8), self.meter, time.monotonic, self._log)
         self.meter.gauges["discovery_connected"] = (
             lambda: discovery.statistics()["connected"],
@@ -226,6 +230,7 @@ class App:
         now_s = self.pump.now_s
         for targets in (self.outbound, self.inbound):
             targets.sweep(now_s, self.config.target_idle_timeout_s)
+        self.peers.sweep(now_s, self.config.target_idle_timeout_s)
         self.meter.expire(now_s, self.config.metrics_idle_timeout_s)
 
     def _count_trunk_streams(self) -> int:
@@ -271,6 +276,7 @@ class App:
             ("dials_in_progress", lambda: self.pump.dialling_count, "Server connections being opened."),
             ("targets_in_use", lambda: len(self.outbound) + len(self.inbound), "Destinations remembered."),
             ("targets_limit", lambda: config.max_targets_count, "Destinations allowed, for each direction."),
+            (render.EJECTED_GAUGE[0], lambda: self.outbound.ejected_count, render.EJECTED_GAUGE[1]),
             ("buffer_high_bytes", lambda: config.buffer_high_bytes, "Unsent bytes at which reads pause."),
             ("metrics_series", lambda: len(self.meter.http) + len(self.meter.tcp), "Series remembered."),
             ("metrics_series_limit", lambda: config.max_series_count, "Series allowed, of each kind."),

@@ -140,7 +140,7 @@ class Course:
             client = peers.identify(ip)
         if exchange.probes is not None and client == ip:
             return True
-        refused = traffic.rate_limit(client)
+        refused = traffic.rate_limit(client, ip)
         if refused is None:
             return True
         self.count("inbound_http_local_ratelimit_total", ("by", refused.by))

@@ -121,9 +121,15 @@ class Traffic:
         """Whether each client has a rate of its own."""
         return self._limiter is not None and self._limiter.terms.client.per_s > 0.0
 
-    def rate_limit(self, client: str) -> Refused | None:
+    def rate_limit(self, client: str, peer_ip: str) -> Refused | None:
         """Let a request of a client pass, or tell why not and until when."""
-        return None if self._limiter is None else self._limiter.take(client, self._clock.now_s)
+        limiter = self._limiter
+        if limiter is None:
+            return None
+        now_s = self._clock.now_s
+        if client != peer_ip:
+            limiter.merge(peer_ip, client, now_s)
+        return limiter.take(client, now_s)
 
     # who is inside
 

@@ -28,13 +28,22 @@ class Bucket:
 
     def take(self, now_s: float) -> float:
         """Take a token; 0.0 when there was one, else the seconds until there will be one."""
-        tokens = min(self._burst_count, self._tokens + max(0.0, now_s - self._at_s) * self._per_s)
-        self._at_s = now_s
+        tokens = self._earn(now_s)
         if tokens >= 1.0:
             self._tokens = tokens - 1.0
             return 0.0
-        self._tokens = tokens
         return (1.0 - tokens) / self._per_s
+
+    def _earn(self, now_s: float) -> float:
+        """Enter what time has brought; give the tokens that are there."""
+        self._tokens = min(self._burst_count, self._tokens + max(0.0, now_s - self._at_s) * self._per_s)
+        self._at_s = now_s
+        return self._tokens
+
+    def charge(self, other: "Bucket", now_s: float) -> None:
+        """Take as many tokens as another bucket of the same rate lacks, as far as there are so many."""
+        lacked = other._burst_count - other._earn(now_s)
+        self._tokens = max(0.0, self._earn(now_s) - lacked)
 
     def give_back(self) -> None:
         """Undo a take."""
@@ -85,6 +94,12 @@ class Limiter:
                     bucket.give_back()
                 return Refused("service", wait_s)
         return None
+
+    def merge(self, address: str, client: str, now_s: float) -> None:
+        """An address has turned out to be a client's: what was let in for it counts for the client."""
+        bucket = self._clients.pop(address, None)
+        if bucket is not None:
+            self._bucket_of(client, now_s).charge(bucket, now_s)
 
     def _bucket_of(self, client: str, now_s: float) -> Bucket:
         clients = self._clients

@@ -13,12 +13,16 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 import pytest
+import yaml
 from fastapi.routing import APIRoute
 
-from contract import VERSION, metrics, names
+from contract import VERSION, headers, metrics, names
+from contract.kinds.traffic import read_traffic_policy
 from controller.app import make_app
 from controller.meters import Meters
+from proxy.config import SETTINGS
 from proxy.errors import REASONS
+from proxy.render import COUNTERS
 from webhook.metrics import Metrics
 
 ROOT = Path(__file__).parents[2]
@@ -46,6 +50,28 @@ def test_every_annotation_is_documented() -> None:
 
     assert known
     assert set() == {name for name in known if f"`{name}" not in page("configuration")}
+
+
+def test_every_header_is_documented() -> None:
+    known = {value for value in vars(headers).values() if isinstance(value, str) and value.startswith("x-tulle-")}
+
+    assert len(known) > 4
+    assert {headers.CONTROLLER_REVISION} == {name for name in known if f"| `{name}`" not in page("configuration")}
+
+
+def test_the_policy_of_the_readme_has_no_fault() -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+
+    assert ["TrafficPolicy"] == [yaml.safe_load(block)["kind"] for block in blocks]
+    for block in blocks:
+        assert read_traffic_policy(yaml.safe_load(block))
+
+
+def test_every_number_among_the_sidecars_settings_has_a_unit() -> None:
+    numbers = [setting for setting in SETTINGS if re.fullmatch(r"[0-9.]+", setting.default)]
+
+    assert len(numbers) > 30
+    assert [] == [setting.name for setting in numbers if not setting.unit and not setting.name.endswith("_PORT")]
 
 
 def test_every_variable_of_the_webhook_is_documented() -> None:
@@ -98,6 +124,17 @@ def test_every_metric_of_the_sidecar_is_documented(sidecar_metrics: str) -> None
     assert set() == {name for name in found if f"`{name}`" not in page("metrics")}
 
 
+def test_every_metric_that_is_documented_of_the_sidecar_is_shown(sidecar_metrics: str) -> None:
+    table = page("metrics").partition("Rare events")[0]
+    told = re.findall(r"`(\w+)`", "\n".join(re.findall(r"^\| (`[^|]*) \|", table, re.MULTILINE)))
+    of_several_workers = {"workers_running", "workers_limit"}
+    of_a_controller = {"discovery_connected", "discovery_age_seconds"}
+
+    assert len(told) > 30
+    assert len(told) == len(set(told))
+    assert set(told) - of_several_workers - of_a_controller == _names_in(sidecar_metrics) - set(COUNTERS)
+
+
 def test_every_metric_of_the_webhook_is_documented() -> None:
     text = Metrics().render(is_ready=True, certificate_expiry=datetime.now(UTC), dropped_count=0).decode()
 
@@ -120,6 +157,19 @@ def test_every_route_of_the_controller_is_documented() -> None:
 
     assert len(routes) > 8
     assert set() == {(method, path) for method, path in routes if f"`{method} {path}`" not in page("api")}
+
+
+def test_every_module_of_the_sidecar_is_on_the_map_with_its_colour() -> None:
+    rows = dict(re.findall(r"^\| \*\*(\w+)\*\* \| (.*) \|$", (ROOT / "ARCHITECTURE.md").read_text(), re.MULTILINE))
+    told = {(name, colour) for colour, row in rows.items() for name in re.findall(r"`([\w.]+)`", row)}
+
+    found = set()
+    for path in (ROOT / "proxy").rglob("*.py"):
+        if path.stem != "__init__":
+            paragraph = path.read_text().split("\n\n")[0]
+            colour = re.findall(r"\b(Pure|Turn|Waits|Edge)\b", paragraph)[0].lower()
+            found.add((".".join(path.relative_to(ROOT / "proxy").with_suffix("").parts), colour))
+    assert found == told
 
 
 def test_one_version_for_all() -> None:

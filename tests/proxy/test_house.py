@@ -9,17 +9,18 @@ import pytest
 
 import proxy
 from proxy.errors import REASONS, REPICK_REASONS
+from proxy.render import COUNTERS
 
 ROOT = Path(proxy.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
-WAITING = {"app", "dial", "discovery", "report", "admin", "drain", "worker", "workers", "__main__"}
+WAITING = {"app", "discovery", "report", "admin", "drain", "worker", "workers", "__main__"}
 """Modules of the waiting world; pump has the two functions in which the worlds meet. Both ends of the socket between
 parent and workers wait: for each other's messages, for the moment to tell, for children to end. No request passes them.
 """
 PURE = {"errors", "model", "config", "render", "merge", "seams"}
 IMPURE = {"ssl", "select", "time", "random", "logging", "os", "structlog"}
 FAILING = {"WireFault", "ConnectFault", "fault", "_charge", "fail", "answer", "lose", "break_off"}
-FAILING |= {"expire", "on_server_lost", "on_dial_failed", "on_unreached"}
+FAILING |= {"expire", "notice", "on_server_lost", "on_dial_failed", "on_unreached"}
 """Calls in which a reason is named, as `word` or `word:detail`; details alone have blanks."""
 _WORD = re.compile(r"([a-z0-9-]+)(?::|$)")
 
@@ -120,6 +121,40 @@ def test_every_reason_that_the_code_names_is_in_the_table_and_every_row_is_used(
     assert len(failing) > 20
     assert set(REASONS) - set(re.findall(r'"([a-z0-9-]+)[":]', code)) == set()
     assert REPICK_REASONS <= set(REASONS)
+
+
+ADDED_LABELS = {
+    ("course", "self.count"): {"service"},
+    ("tries", "self._course.count"): {"service"},
+    ("shadow", "self._count"): {"mirror"},
+}
+"""Ways to count that add a label of their own."""
+
+
+def counted_in(path: Path) -> list[tuple[str, set[str]]]:
+    """Counters that are named literally, each with the labels that it is given."""
+    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    found = []
+    for call in calls:
+        way = ast.unparse(call.func)
+        if way.rpartition(".")[2] in {"count", "_count"} and literals_of(call) and "_total" in literals_of(call)[0]:
+            pairs = [node for argument in call.args for node in ast.walk(argument) if isinstance(node, ast.Tuple)]
+            labels = {pair.elts[0].value for pair in pairs if pair.elts and isinstance(pair.elts[0], ast.Constant)}
+            found.append((literals_of(call)[0], labels | ADDED_LABELS.get((name_of(path), way), set())))
+    return found
+
+
+def test_every_counter_is_in_the_table_with_its_labels() -> None:
+    found = [counted for path in MODULES for counted in counted_in(path)]
+    code = "\n".join(path.read_text() for path in MODULES if path.name != "render.py")
+    elsewhere = {"tcp_protocol_connections_total"}
+
+    assert len(found) > 25
+    for name, labels in found:
+        assert name in COUNTERS
+        assert name in elsewhere or set(filter(None, COUNTERS[name][0].split(", "))) == labels
+    unused = {name for name in COUNTERS if f'"{name}"' not in code and not name.endswith("_errors_total")}
+    assert unused == {"metrics_overflow_total"}
 
 
 def test_every_reason_has_a_status_of_its_kind_and_a_meaning() -> None:

@@ -80,3 +80,16 @@ def test_the_table_of_clients_is_bounded_and_forgets_the_silent_ones(clients: li
 
         assert limiter.clients_count == len(kept)
         assert list(limiter._clients) == [str(other) for other in kept]
+
+
+@given(st.lists(st.sampled_from(["address", "client"]), max_size=12))
+def test_what_was_let_in_for_an_address_counts_for_its_client(who: list[str]) -> None:
+    limiter = Limiter(RateLimit(client=Rate(0.01, 4)), 100.0)
+    passed = sum(limiter.take(one, 100.0) is None for one in who)
+    limiter.merge("address", "client", 100.0)
+    limiter.merge("address", "client", 100.0)
+
+    left = sum(limiter.take("client", 100.0) is None for _ in range(5))
+
+    assert left == max(0, 4 - passed)
+    assert limiter.clients_count == 1
