@@ -261,6 +261,8 @@ class Exchange:
 
     def on_server_lost(self, attempt: Attempt, reason: str, code: int) -> None:
         """The server's connection, or stream, has ended before the response did."""
+        if self.tap is not None and self.tap.has_all:
+            return  # of the response; it is on its way to the client
         leg = attempt.leg
         word, _, detail = reason.partition(":")
         if self.status:

@@ -30,11 +30,13 @@ class Tap:
         "_exchange",
         "_held",
         "_held_bytes",
+        "_is_cut",
         "_is_pacing",
         "_left_bytes",
         "_pacer",
         "_unchunker",
         "answer",
+        "has_all",
         "pending",
     )
 
@@ -45,12 +47,16 @@ class Tap:
         self._unchunker: Unchunker | None = None
         self.pending: tuple[Attempt, ResponseHead] | None = None
         """A gRPC head that waits for its trailers, because its status decides on another try; data end the wait."""
+        self.has_all = False
+        """The server's part is over: what becomes of its connection, or stream, means nothing any more."""
         self._exchange = exchange
         self._left_bytes = truncate_bytes
         self._pacer = pacer
         self._held: list[bytes] = []
         self._held_bytes = 0
         self._is_pacing = False
+        self._is_cut = False
+        """What goes no further has come."""
         self._ended_with: tuple[Attempt, Headers] | None = None
 
     def on_head(self, head: ResponseHead) -> None:
@@ -67,13 +73,16 @@ class Tap:
         if self.answer is not None:
             self.answer.add(data if self._unchunker is None else self._unchunker.feed(data))
         if self._left_bytes >= 0:
-            if len(data) > self._left_bytes:
-                self._exchange.caller.write_body(data[: self._left_bytes])
-                self._cut_soon()
+            if self._is_cut:
                 return
+            if len(data) > self._left_bytes:
+                self._is_cut = True
+                data = data[: self._left_bytes]
             self._left_bytes -= len(data)
         if self._pacer is None:
             self._exchange.caller.write_body(data)
+            if self._is_cut:
+                self._cut_soon()
         else:
             self._held.append(data)
             self._held_bytes += len(data)
@@ -89,12 +98,17 @@ class Tap:
             if not self._exchange.settle_by_trailers(attempt, head, trailers):
                 return False
         if self._left_bytes >= 0:
-            self._cut_soon()  # a body shorter than where it was to break off: break it here
+            self.has_all = True
+            if not self._is_cut:  # a body shorter than where it was to break off: break it here
+                self._is_cut = True
+                if not self._held:
+                    self._cut_soon()
             return False
         if self.answer is not None:
             self.answer.end(trailers)
         if not self._held:
             return True
+        self.has_all = True
         self._ended_with = (attempt, trailers)
         return False
 
@@ -121,12 +135,13 @@ class Tap:
             self._held_bytes -= len(data)
             exchange.caller.write_body(data)
         exchange.release_response()
-        if self._ended_with is not None:
+        if self._is_cut:
+            self._cut_soon()
+        elif self._ended_with is not None:
             exchange.finish(*self._ended_with)
 
     def _cut_soon(self) -> None:
         """Break off when what went before has left: a reset throws away what has not."""
-        self._left_bytes = 0
         pump = self._exchange.parts.pump
         pump.call_at(pump.now_s + CUT_DELAY_S, self._cut)
 

@@ -38,7 +38,17 @@ def lazy_bytes(window_bytes: int) -> int:
 class TrunkStream:
     """One request on a trunk. Satisfies seams.Leg and link.Mover."""
 
-    __slots__ = ("_is_free", "_trunk", "_user", "active_s", "caller", "is_unheard", "stream_id", "unacked_bytes")
+    __slots__ = (
+        "_is_free",
+        "_is_held",
+        "_trunk",
+        "_user",
+        "active_s",
+        "caller",
+        "is_unheard",
+        "stream_id",
+        "unacked_bytes",
+    )
 
     def __init__(self, trunk: "Trunk") -> None:
         self.stream_id = 0
@@ -52,6 +62,7 @@ class TrunkStream:
         self._trunk = trunk
         self._user: LegUser | None = None
         self._is_free = False
+        self._is_held = False
 
     def __repr__(self) -> str:
         return f"<TrunkStream {self.stream_id} of {self._trunk!r}>"
@@ -98,20 +109,24 @@ class TrunkStream:
     def finish(self, is_request_done: bool, now_s: float) -> None:
         """Let the stream close; when the server has answered without having read the request, break that off."""
         self._user = None
+        self._is_held = False
         self.acknowledge(0)
         if not is_request_done or self._trunk.http2.queued_bytes(self.stream_id):
             self._trunk.reset(self.stream_id, CANCEL)
 
     def cancel(self, code: int) -> None:
         self._user = None
+        self._is_held = False
         self.acknowledge(0)
         self._trunk.reset(self.stream_id, code)
 
     def hold(self) -> None:
-        """The window holds the server: nothing is acknowledged that has not moved on."""
+        """Acknowledge nothing for now; at other times what has moved on, so that the window holds the server."""
+        self._is_held = True
 
     def release(self) -> None:
-        """See `hold`."""
+        """See `hold`; what has just been passed on is acknowledged when it has moved."""
+        self._is_held = False
 
     def run_free(self) -> None:
         self._is_free = True
@@ -123,7 +138,7 @@ class TrunkStream:
     def acknowledge(self, queued_bytes: int) -> None:
         """Of what was heard only these bytes are still on their way: let the server send more."""
         moved_bytes = self.unacked_bytes - queued_bytes
-        if moved_bytes > 0:
+        if moved_bytes > 0 and not self._is_held:
             trunk = self._trunk
             self.unacked_bytes = queued_bytes
             trunk.http2.acknowledge(self.stream_id, moved_bytes)

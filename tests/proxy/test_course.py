@@ -497,6 +497,32 @@ def test_a_fault_narrows_the_bandwidth(house: TurnHouse) -> None:
     assert early + late == 1000 + len(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
 
 
+def test_a_narrowed_body_goes_on_when_the_server_has_closed(house: TurnHouse) -> None:
+    obey(house, ServicePolicy(faults=(Fault(bandwidth_bytes_per_s=1000.0),)))
+    client = send(house)
+    server, _ = connect(house, 0)
+    reply(house, server, b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 500\r\n\r\n" + b"x" * 500)
+    server.close()
+    for _ in range(20):
+        house.spin(0.05)
+
+    assert heard(client).endswith(b"\r\n\r\n" + b"x" * 500)
+    assert heard(client) == b""
+
+
+def test_a_narrowed_body_is_truncated_in_order(house: TurnHouse) -> None:
+    obey(house, ServicePolicy(faults=(Fault(bandwidth_bytes_per_s=1000.0, truncate_bytes=200),)))
+    client = send(house)
+    server, _ = connect(house, 0)
+    reply(house, server, b"HTTP/1.1 200 OK\r\nContent-Length: 300\r\n\r\n" + b"a" * 150)
+    reply(house, server, b"b" * 150)
+    for _ in range(6):
+        house.spin(0.05)
+
+    assert heard(client).endswith(b"\r\n\r\n" + b"a" * 150 + b"b" * 50)
+    assert heard(client) == b"reset"
+
+
 # mirrors
 
 
