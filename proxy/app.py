@@ -21,7 +21,7 @@ from proxy.admin import JSON, METRICS, TEXT, Admin, Answer, Page, process_metric
 from proxy.channel import SocketChannel
 from proxy.config import Config
 from proxy.conversation import Conversation
-from proxy.dial import TrioDoor
+from proxy.dial import TurnDoor
 from proxy.drain import AppListens, drain, kernel_app_listens
 from proxy.link import Link
 from proxy.listener import Listener, OriginalDestination, kernel_original_destination
@@ -111,7 +111,7 @@ class App:
             self._close()
 
     async def _serve(self, nursery: trio.Nursery) -> None:
-        door = TrioDoor(nursery, self.pump, self.config)
+        door = TurnDoor(self.pump, self.config)
         self.parts = Parts(self.config, self.pump, door, self.meter, self.pool, random.random, self._notices.failure)
         self.parts.outbound = self.outbound
         self.parts.peers = self.peers
@@ -259,7 +259,7 @@ class App:
         }
         return Answer(200, JSON, [msgspec.json.format(msgspec.json.encode(values)).decode() + "\n"])
 
-    def _gauge(self, door: TrioDoor) -> None:
+    def _gauge(self, door: TurnDoor) -> None:
         config, parts = self.config, self.parts
         gauges = self.meter.gauges
         gauges.update(process_metrics(time.time()))
@@ -273,7 +273,7 @@ class App:
             ("trunk_streams_limit", lambda: config.trunk_streams_count, "Requests allowed on one of them."),
             ("http2_streams_limit", lambda: config.http2_streams_count, "Requests allowed on one client connection."),
             ("http2_window_bytes", lambda: config.http2_window_bytes, "Bytes of an HTTP/2 stream on their way."),
-            ("dials_in_progress", lambda: self.pump.dialling_count, "Server connections being opened."),
+            ("dials_in_progress", lambda: door.dialling_count, "Server connections being opened."),
             ("targets_in_use", lambda: len(self.outbound) + len(self.inbound), "Destinations remembered."),
             ("targets_limit", lambda: config.max_targets_count, "Destinations allowed, for each direction."),
             (render.EJECTED_GAUGE[0], lambda: self.outbound.ejected_count, render.EJECTED_GAUGE[1]),

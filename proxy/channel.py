@@ -107,24 +107,34 @@ class SocketChannel:
     def on_ready(self, events: int) -> None:
         """Take the pump's events."""
         if events & READ:
-            try:
-                data = self._recv(self._read_bytes)
-            except (BlockingIOError, InterruptedError):
+            if self.has_read_eof:
+                self.want(READ, False)  # the other direction lasts
+            elif not self._read():
                 return
-            except OSError as error:
-                self._lose(error)
-                return
-            self.active_s = self._pump.now_s
-            if data:
-                self.series.read_bytes += len(data)
-                self.on_data(data)
-            else:
-                self.end_reading()
-                self.on_eof()
         if events & WRITE:
             self.flush()
         elif events & BROKEN and not events & READ and self.is_open:
             self._on_broken()
+
+    def _read(self) -> bool:
+        """Take one buffer; tell whether there was one, or the end."""
+        try:
+            data = self._recv(self._read_bytes)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError as error:
+            self._lose(error)
+            return False
+        self.active_s = self._pump.now_s
+        if data:
+            self.series.read_bytes += len(data)
+            self.on_data(data)
+        else:
+            # Mostly the connection is closed before the next turn, and to ask for less would cost a system call.
+            self.has_read_eof = True
+            self._paused |= _PAUSED_BY_EOF
+            self.on_eof()
+        return True
 
     def end_reading(self) -> None:
         """Nothing more will come: stop asking for it."""
@@ -224,15 +234,20 @@ class SocketChannel:
                 self._source.resume(PAUSED_BY_PEER)
 
     def _end_flush(self) -> None:
-        if self._is_eof_written:
-            self._is_eof_written = False
-            try:
-                self.sock.shutdown(socket.SHUT_WR)
-            except OSError:
-                pass  # already gone: the read side tells
         callback, self.on_flushed = self.on_flushed, None
+        if self._is_eof_written and not (self.has_read_eof and callback is not None):
+            self._shut_writing()
         if callback is not None:
-            callback()
+            callback()  # when both directions have ended it mostly closes, which tells the peer as well
+            if self._is_eof_written and self.is_open:
+                self._shut_writing()
+
+    def _shut_writing(self) -> None:
+        self._is_eof_written = False
+        try:
+            self.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # already gone: the read side tells
 
     # holding back
 
@@ -287,7 +302,7 @@ class SocketChannel:
             return
         self.feed_from(None)
         self.is_open = False
-        self._pump.unregister(self.fd)
+        self._pump.leave(self.fd)
         self.sock.close()
         self._out.clear()
         self.queued_bytes = 0

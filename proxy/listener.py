@@ -46,9 +46,14 @@ def kernel_original_destination(sock: socket.socket) -> Address | None:
 
 
 def prepare(sock: socket.socket, config: Config) -> None:
-    """Set what keeps a data-path socket lively; on a listener, for all that it accepts (they inherit it)."""
+    """Set up a listener, and so all that it accepts: they inherit the options at no cost."""
     sock.setblocking(False)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    watch(sock, config)
+
+
+def watch(sock: socket.socket, config: Config) -> None:
+    """Let the kernel find out when the peer is gone without a word."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, int(config.keepalive_s))
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, int(config.keepalive_s))

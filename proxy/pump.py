@@ -3,7 +3,7 @@
 Theory of operation. All sockets of the data path are registered with an epoll of our own, level-triggered. One trio
 task waits for that epoll's file descriptor; each wake runs turns, which call the handler of each ready descriptor. So
 the cost of trio's scheduler is paid once for a batch, not for a connection. With few connections a batch is small;
-so after a turn the pump lingers in its own epoll for a moment before it goes back to trio, unless a dial is under way.
+so after a turn the pump lingers in its own epoll for a moment before it goes back to trio.
 
 The order within a turn: for each ready descriptor its handler, then what the handler deferred, then the flush of
 what it wrote. A turn handles at most MAX_EVENTS_COUNT descriptors, each of which reads one buffer, and yields to trio.
@@ -12,7 +12,8 @@ A handler never raises: an exception that reaches the pump is a bug; `on_bug` co
 handler is closed. Under test `on_bug` raises.
 
 Sources: epoll(7), "What happens if you add an epoll file descriptor to another epoll set" (it is readable when one of
-its own is); trio's documentation of `trio.lowlevel.wait_readable`.
+its own is), and "Will closing a file descriptor cause it to be removed from all epoll sets" (with the last descriptor
+of the open file); epoll_ctl(2), EPOLLONESHOT; trio's documentation of `trio.lowlevel.wait_readable`.
 """
 
 import heapq
@@ -26,6 +27,8 @@ import trio
 READ: Final = select.EPOLLIN
 WRITE: Final = select.EPOLLOUT
 BROKEN: Final = select.EPOLLHUP | select.EPOLLERR
+ONCE: Final = select.EPOLLONESHOT
+"""With other events: after one of them tell nothing more, until the descriptor is registered again."""
 
 MAX_EVENTS_COUNT: Final = 128
 """Descriptors in one turn: about two milliseconds of work, so that the admin port and the clocks stay alive."""
@@ -35,7 +38,7 @@ LINGER_S: Final = 0.001
 meanwhile; with one to eight connections this saves a third of the CPU (bench case `http1`)."""
 
 MAX_STAY_S: Final = 0.005
-"""Longest time without going back to trio, so that dials, timers and the admin port are late by no more."""
+"""Longest time without going back to trio, so that timers and the admin port are late by no more."""
 
 MAX_CANCELLED_COUNT: Final = 1000
 """Cancelled timers that may wait for their time; when they are more, and half of all, they are thrown out."""
@@ -76,8 +79,6 @@ class Pump:
         self._order = count()
         self._sleep: trio.CancelScope | None = None
         self.now_s: float = clock()
-        self.dialling_count = 0
-        """Dials under way in the waiting world, which needs its turns."""
         self.cancelled_count = 0
         """Timers that wait in the heap for nothing."""
         self.turns_count = 0
@@ -86,10 +87,19 @@ class Pump:
     # descriptors
 
     def register(self, fd: int, events: int, handler: Handler) -> None:
-        """Call `handler` whenever `fd` is ready for one of `events`, or broken."""
-        self._epoll.register(fd, events)
+        """Call `handler` whenever `fd` is ready for one of `events`, or broken; no other from now on."""
+        if fd in self._handlers:
+            self._change_hands(fd, events)
+        else:
+            self._epoll.register(fd, events)
         self._handlers[fd] = handler
         self._new.add(fd)
+
+    def _change_hands(self, fd: int, events: int) -> None:
+        try:
+            self._epoll.modify(fd, events)
+        except FileNotFoundError:  # who had it closed it without a word, and the number is another's
+            self._epoll.register(fd, events)
 
     def modify(self, fd: int, events: int) -> None:
         self._epoll.modify(fd, events)
@@ -122,12 +132,15 @@ class Pump:
         self._epoll.register(fd, events)
 
     def unregister(self, fd: int) -> None:
-        """Forget `fd`, suspended or not; to be called before it is closed."""
-        if self._handlers.pop(fd, None) is not None:
-            if fd in self._suspended:
-                self._suspended.remove(fd)
-            else:
-                self._epoll.unregister(fd)
+        """Forget `fd`; to be called before it is closed."""
+        if self._handlers.pop(fd, None) is not None and fd not in self._suspended:
+            self._epoll.unregister(fd)
+        self._suspended.discard(fd)
+
+    def leave(self, fd: int) -> None:
+        """Forget `fd`, which is closed in the next breath, and nobody else has it open: so epoll forgets it unasked."""
+        self._handlers.pop(fd, None)
+        self._suspended.discard(fd)
 
     # the turn
 
@@ -183,6 +196,10 @@ class Pump:
     def defer(self, callback: Callable[[], None]) -> None:
         self._deferred.append(callback)
 
+    def look_at_clock(self) -> None:
+        """Bring `now_s` up to date within a callback that has taken time which somebody measures."""
+        self.now_s = self._clock()
+
     def mark_dirty(self, channel: Any) -> None:
         """Flush the channel when the current callback has returned."""
         self._dirty.append(channel)
@@ -224,7 +241,7 @@ class Pump:
         while True:
             await trio.lowlevel.wait_readable(fd)
             until_s = self._clock() + MAX_STAY_S
-            while self.turn(0.0 if self.dialling_count else LINGER_S) and self.now_s < until_s:
+            while self.turn(LINGER_S) and self.now_s < until_s:
                 pass
 
     async def run_timers(self) -> None:

@@ -1,6 +1,6 @@
 """The seams between the parts of the sidecar. Pure: Protocols only.
 
-A Door does the waiting, a Clock tells the turn's time. An exchange stands between a Caller (the client's side) and Legs
+A Door gives connections, a Clock tells the turn's time. An exchange stands between a Caller (the client's side) and Legs
 (the server's side), and knows no protocol: HTTP/1 and HTTP/2 each bring their own Caller and Leg. Whoever knows only
 these is tested with doubles in the test's hand.
 """
@@ -30,7 +30,7 @@ class Dial(Protocol):
 
 
 class Door(Protocol):
-    """The only way from the turn world to the waiting world."""
+    """Where connections to servers come from, in the turn world or, where a handshake must be waited for, beyond it."""
 
     def dial(self, address: Address, dialler: Dialler) -> Dial: ...
 
