@@ -123,7 +123,9 @@ class RequestHead:
         """Copy the head with one more header, or another value of one that is there."""
         raw, fields = self.raw, self.fields
         if fields:
-            fields = (*(field for field in fields if field[0] != name), (name, value))
+            if self.has_marks:
+                fields = tuple([field for field in fields if field[0] != name])
+            fields = (*fields, (name, value))
         else:
             start, end = _span(raw, name) if self.has_marks else (0, 0)
             raw = raw[: start or -2] + name + b": " + value + b"\r\n" + raw[end or -2 :]
