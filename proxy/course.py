@@ -19,6 +19,7 @@ from proxy.policy import deadline, fault
 from proxy.policy.decide import Decision
 from proxy.pool import Endpoint
 from proxy.seams import Timer
+from proxy.shadow import Shadow, cast_shadow
 from proxy.tap import Tap
 from proxy.traffic import Traffic
 from proxy.tries import NEAR_S, Tries
@@ -26,7 +27,6 @@ from proxy.wire import grpc
 
 if TYPE_CHECKING:
     from proxy.exchange import Exchange
-    from proxy.shadow import Shadow
 
 GRACE_S: Final = 0.1
 """Before its own application a sidecar waits for so much longer: the client's sidecar ends the exchange, tells why and
@@ -175,7 +175,7 @@ class Course:
         self._is_inside = True
         self.traffic.enter()
         if decision.mirror is not None:
-            self.shadow = exchange.cast_shadow(decision.mirror)
+            self.shadow = cast_shadow(exchange, decision.mirror)
         answer = self.shadow.original if self.shadow is not None else None
         injected = decision.fault
         pacer: fault.Pacer | None = None

@@ -13,21 +13,18 @@ from collections.abc import Sequence
 from typing import Final
 
 from contract.metrics import INBOUND
-from contract.policy import Mirror
 from proxy.attempt import Attempt
 from proxy.course import Course
 from proxy.errors import REASONS, REPICK_REASONS
 from proxy.meter import HttpSeries
-from proxy.model import LENGTH, NO_BODY, Headers, RequestHead, ResponseHead, parse_address
+from proxy.model import LENGTH, NO_BODY, Headers, RequestHead, ResponseHead
 from proxy.policy import balance, classify, route
+from proxy.policy.hedge import IDEMPOTENT
 from proxy.pool import Endpoint
 from proxy.seams import Caller, Leg
-from proxy.shadow import MAX_SHADOWS_COUNT, MIRROR_NAME, Shadow
 from proxy.tap import Tap
 from proxy.wire.head import is_probe, without_error
 from proxy.wire.streams import CANCEL
-
-IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
 
 _REPICK_ERRORS: Final = frozenset(reason.encode() for reason in REPICK_REASONS)
 
@@ -352,21 +349,9 @@ class Exchange:
             self.course.end(is_whole=False)
         self.caller.uncouple()
 
-    def cast_shadow(self, mirror: Mirror) -> Shadow | None:
-        """Send a copy of the request to another service, if there is room for one more."""
-        parts = self.parts
-        outbound = parts.outbound
-        head = self.head
-        if outbound is None or head.method == b"CONNECT" or head.upgrade:
-            return None
-        if head.has_marks and head.value(MIRROR_NAME):
-            return None  # a copy is not copied
-        if parts.shadows_count >= MAX_SHADOWS_COUNT:
-            parts.meter.count("outbound_mirror_dropped_total", (("reason", "busy"), ("mirror", mirror.name)))
-            return None
-        shadow = Shadow(self.caller, mirror, outbound.take(parse_address(mirror.target)))
-        shadow.begin(Exchange(shadow, head.with_value(MIRROR_NAME, b"1")))
-        return shadow
+    def twin(self, caller: Caller, head: RequestHead) -> "Exchange":
+        """Make an exchange of the same request for another caller."""
+        return Exchange(caller, head)
 
     @property
     def queued_bytes(self) -> int:

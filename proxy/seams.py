@@ -1,8 +1,8 @@
 """The seams between the parts of the sidecar. Pure: Protocols only.
 
-A Door gives connections, a Clock tells the turn's time. An exchange stands between a Caller (the client's side) and Legs
-(the server's side), and knows no protocol: HTTP/1 and HTTP/2 each bring their own Caller and Leg. Whoever knows only
-these is tested with doubles in the test's hand.
+A Door gives connections, a Clock tells the turn's time. An exchange stands between a Caller (the client's side) and
+Legs (the server's side), and knows no protocol: HTTP/1 and HTTP/2 each bring their own Caller and Leg. Whoever knows
+only these is tested with doubles in the test's hand.
 """
 
 import socket

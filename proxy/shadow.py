@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from contract.headers import MIRROR
 from contract.policy import Mirror
-from proxy.model import CHUNKED, Direction, Headers, ResponseHead
+from proxy.model import CHUNKED, Direction, Headers, ResponseHead, parse_address
 from proxy.parts import Parts
 from proxy.policy.mirror import Answer, compare
 from proxy.seams import Caller, Leg
@@ -221,3 +221,20 @@ class Shadow:
 
     def _count(self, name: str, *labels: tuple[str, str]) -> None:
         self.parts.meter.count(name, (*labels, ("mirror", self._mirror.name)))
+
+
+def cast_shadow(exchange: "Exchange", mirror: Mirror) -> Shadow | None:
+    """Send a copy of an exchange's request to a mirror, if it can be copied and there is room for one more."""
+    parts = exchange.parts
+    outbound = parts.outbound
+    head = exchange.head
+    if outbound is None or head.method == b"CONNECT" or head.upgrade:
+        return None
+    if head.has_marks and head.value(MIRROR_NAME):
+        return None  # a copy is not copied
+    if parts.shadows_count >= MAX_SHADOWS_COUNT:
+        parts.meter.count("outbound_mirror_dropped_total", (("reason", "busy"), ("mirror", mirror.name)))
+        return None
+    shadow = Shadow(exchange.caller, mirror, outbound.take(parse_address(mirror.target)))
+    shadow.begin(exchange.twin(shadow, head.with_value(MIRROR_NAME, b"1")))
+    return shadow
