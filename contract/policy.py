@@ -102,7 +102,7 @@ class RateLimit(msgspec.Struct, frozen=True, omit_defaults=True):
 
     service: Rate = Rate()
     client: Rate = Rate()
-    """For each client identity; a client without one is known by its address."""
+    """For each client: `namespace/service account` of the pod at its address, or the address where there is none."""
 
 
 class Mirror(msgspec.Struct, frozen=True, omit_defaults=True):

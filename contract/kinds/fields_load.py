@@ -127,7 +127,7 @@ def _rate(name: str, text: str) -> Field:
 RATE_LIMIT: Final = Section(
     (
         _rate("service", "From all clients together."),
-        _rate("client", "From each client: its identity, or its address when it has none."),
+        _rate("client", "From each client: its service account, or its address where that is no pod's."),
     ),
     (Rule("has(self.service) || has(self.client)", "write service or client, or both"),),
 )
