@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from proxy.channel import SocketChannel
 from proxy.connector import Connector
+from proxy.meter import HttpSeries
 from proxy.model import Headers, ResponseHead
 from proxy.policy import balance, classify
 from proxy.pool import Endpoint
@@ -18,6 +19,14 @@ from proxy.wire import grpc
 
 if TYPE_CHECKING:
     from proxy.exchange import Exchange
+
+
+def count_failure(series: HttpSeries, status: int, grpc_status: str, latency_s: float) -> None:
+    """Count, in place of a response, what the client is told; to gRPC that is a status of its own."""
+    if grpc_status:
+        series.status(200, False, grpc_status).record(latency_s * 1e3)
+    else:
+        series.status(status, classify.response(status)).record(latency_s * 1e3)
 
 
 class Attempt:
@@ -155,7 +164,7 @@ class Attempt:
             balance.observe_failure(endpoint, self.latency_s, now_s)
         self._tell(is_sound)
 
-    def record_failure(self, status: int) -> None:
+    def record_failure(self, reason: str, status: int, grpc_status: int = -1) -> None:
         """Enter that no response came; `status` is what the client was told, or would have been."""
         exchange = self.exchange
         series = exchange.probes or self.endpoint.http
@@ -163,11 +172,8 @@ class Attempt:
             self.is_sent = True
             series.requests += 1
         latency_s = exchange.parts.pump.now_s - self.started_s
-        if exchange.head.is_grpc:
-            status, label = 200, str(grpc.status_for("", status))
-            series.status(status, False, label).record(latency_s * 1e3)
-        else:
-            series.status(status, classify.response(status)).record(latency_s * 1e3)
+        code = grpc_status if grpc_status >= 0 else grpc.status_for(reason, status)
+        count_failure(series, status, str(code) if exchange.head.is_grpc else "", latency_s)
         balance.observe_failure(self.endpoint, latency_s, exchange.parts.pump.now_s)
         self._tell(False)
 

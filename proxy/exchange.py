@@ -13,16 +13,17 @@ from collections.abc import Sequence
 from typing import Final
 
 from contract.metrics import INBOUND
-from proxy.attempt import Attempt
+from proxy.attempt import Attempt, count_failure
 from proxy.course import Course
 from proxy.errors import REASONS, REPICK_REASONS
 from proxy.meter import HttpSeries
 from proxy.model import LENGTH, NO_BODY, Headers, RequestHead, ResponseHead
-from proxy.policy import balance, classify, route
+from proxy.policy import balance, route
 from proxy.policy.hedge import IDEMPOTENT
 from proxy.pool import Endpoint
 from proxy.seams import Caller, Leg
 from proxy.tap import Tap
+from proxy.wire import grpc
 from proxy.wire.head import is_probe, without_error
 from proxy.wire.streams import CANCEL
 
@@ -303,7 +304,7 @@ class Exchange:
             told = f"{word}: {attempt.endpoint.address}, for {caller.target}"
             self.parts.notice(caller.direction, "response-cut", told)
         else:
-            self._count_failure(REASONS[word].status or 502)
+            self._count_failure(word, REASONS[word].status or 502, -1)
             self.parts.notice(caller.direction, word, f"for {caller.target}")
         self._release(code)
         caller.cut(code)
@@ -311,18 +312,19 @@ class Exchange:
     def fail(self, reason: str, detail: str, status: int = 0, grpc_status: int = -1, retry_after_s: float = 0) -> None:
         """Answer in the server's stead."""
         self.status = status = status or REASONS[reason].status or 502
-        self._count_failure(status)
+        self._count_failure(reason, status, grpc_status)
         self._release(CANCEL)
         self.caller.answer(reason, detail, status, grpc_status, retry_after_s)
 
-    def _count_failure(self, status: int) -> None:
+    def _count_failure(self, reason: str, status: int, grpc_status: int) -> None:
         if self.attempt is not None:
-            self.attempt.record_failure(status)
+            self.attempt.record_failure(reason, status, grpc_status)
             return
         series = self.probes or self.caller.target.http
         series.requests += 1
+        code = grpc_status if grpc_status >= 0 else grpc.status_for(reason, status)
         latency_s = self.parts.pump.now_s - self.started_s
-        series.status(status, classify.response(status)).record(latency_s * 1e3)
+        count_failure(series, status, str(code) if self.head.is_grpc else "", latency_s)
 
     def expire(self, reason: str) -> None:
         """End for lack of time: answer if the response has not begun, else break off."""

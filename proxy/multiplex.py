@@ -97,15 +97,14 @@ class Multiplex:
 
     def on_reset(self, stream_id: int, code: int) -> None:
         stream = self.streams.get(stream_id)
-        if stream is not None and stream.exchange is not None:
-            self.parts.notice(self.direction, "client-closed", f"reset with code {code}, for {self.target}")
-            stream.abort(code)
+        if stream is not None:
+            self._abort(stream, code, f"reset with code {code}")
 
     def on_closed(self, stream_id: int, code: int) -> None:
         self.link.forget(stream_id)
         stream = self.streams.pop(stream_id, None)
         if stream is not None:
-            stream.abort(code or CANCEL)
+            self._abort(stream, code or CANCEL, "broke its stream")
         if not self.streams:
             self.idle_since_s = self.parts.pump.now_s
 
@@ -129,8 +128,6 @@ class Multiplex:
         self.link.finish()
 
     def on_gone(self) -> None:
-        if any(stream.exchange is not None for stream in self.streams.values()):
-            self.parts.notice(self.direction, "client-closed", f"before its answers, for {self.target}")
         self._abort_streams(CANCEL)
         self._close()
 
@@ -147,7 +144,13 @@ class Multiplex:
         streams = list(self.streams.values())
         self.streams.clear()
         for stream in streams:
-            stream.abort(code)
+            self._abort(stream, code, "before its answer")
+
+    def _abort(self, stream: Stream, code: int, told: str) -> None:
+        """End a stream whose client is gone, or as good as gone: if it was waiting, each one counts."""
+        if stream.exchange is not None:
+            self.parts.notice(self.direction, "client-closed", f"{told}, for {self.target}")
+        stream.abort(code)
 
     def _close(self) -> None:
         self.link.close()

@@ -184,7 +184,7 @@ class Tries:
     def recover(self, attempt: Attempt, word: str) -> bool:
         """A try has come to nothing: tell whether another one goes on, or follows."""
         if self._follows(attempt, retry.Failure(_KINDS.get(word, "reset"))):
-            attempt.record_failure(REASONS[word].status or 502)
+            attempt.record_failure(word, REASONS[word].status or 502)
             self._leave(attempt)
             return True
         return False

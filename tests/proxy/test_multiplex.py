@@ -264,6 +264,21 @@ def test_a_failure_is_told_to_grpc_in_its_own_words(house: MultiplexHouse) -> No
     assert b"connect-refused" in fields[b"grpc-message"]
 
 
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [("connect-refused", "14"), ("connect-timeout", "14"), ("server-closed", "14"), ("bad-response", "13")],
+)
+def test_a_failure_counts_under_the_grpc_status_that_the_client_is_told(
+    house: MultiplexHouse, reason: str, told: str
+) -> None:
+    client, multiplex = house.client()
+    stream_id = ask(house, client, GRPC)
+    house.door.dials[0].fail(reason)
+    house.run()
+    assert dict(head_of(client, stream_id))[b"grpc-status"] == told.encode()
+    assert list(multiplex.target.direct[0].http.by_status) == [(200, told)]
+
+
 def test_a_failure_to_a_head_request_has_no_body(house: MultiplexHouse) -> None:
     client, _ = house.client()
     stream_id = ask(house, client, ((b":method", b"HEAD"), *GET[1:]))
@@ -386,6 +401,7 @@ def test_a_client_that_goes_away_leaves_nothing_behind(house: MultiplexHouse) ->
     house.peers.remove(client)
     house.run()
     assert sorted(server.notes.of("reset")) == [(1, CANCEL), (3, CANCEL), (5, CANCEL)]
+    assert [notice[1] for notice in house.notices] == ["client-closed"] * 3
     assert multiplex not in house.parts.sessions
     assert house.parts.sessions == {}
     assert multiplex.target.direct[0].in_flight == 0

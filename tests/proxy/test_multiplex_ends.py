@@ -119,7 +119,7 @@ def test_a_flood_ends_the_connection_with_a_word(house: MultiplexHouse) -> None:
     assert server.notes.of("reset") == [(1, 8)]
     labels = (("direction", "outbound"), ("reason", "ping-flood"))
     assert house.meter.counters["http2_faults_total", labels] == 1
-    assert [notice[1] for notice in house.notices] == ["ping-flood"]
+    assert [notice[1] for notice in house.notices] == ["ping-flood", "client-closed"]
     house.run(2.0)
     assert house.parts.sessions == {}
 
