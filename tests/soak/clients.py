@@ -1,18 +1,23 @@
 """The clients of the soak: they run for some seconds, then print what became of everything they did, as JSON.
 
-What a client can tell of an HTTP request whose head it has sent whole:
-- `heads`: it has the head of a response (by status), whatever came of the body;
+What a client can tell of a request whose head it has sent whole (`sent`), by port:
+- `heads`: it has the head of a response, by status; `errors`: the first sidecar gave it in its own name, by reason;
 - `cut`: of those, the responses that broke off;
-- `unanswered`: the connection ended without one;
-- `left`: the client itself went away first, with or without a response's head.
+- `unanswered`: the connection or the stream ended without a head;
+- for gRPC `grpc` instead of `heads`: the response is whole, by its status ("" without one);
+- `left`: the client itself went away first, with or without a response's head (on a port of its own).
 """
 
 import json
 import random
 import socket
 import struct
+import subprocess
 import sys
 from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from itertools import count as numbers
 
 import h11
 import streams
@@ -24,9 +29,10 @@ OWN_IP = "10.254.10.1"
 the sidecar for an old one of ours that had the same ports, or ours for its: captured twice, or not at all."""
 RESET = struct.pack("ii", 1, 0)
 TALLY: Counter[str] = Counter()
+NUMBERS = numbers()
 
-HANG_S = 60.0
-"""Seconds after which a connection counts as hung; all limits of the sidecars are shorter."""
+HANG_S = 40.0
+"""Seconds until a request, or a relayed connection, counts as hung; all limits of the sidecars are shorter."""
 
 PATHS = (
     *("/plain", "/plain", "/plain", "/plain", "/slow", "/big/20000", "/big/400000", "/until-close"),
@@ -48,6 +54,38 @@ def count(what: str, port: int, number: int = 1) -> None:
     TALLY[f"{what}:{port}"] += number
 
 
+@asynccontextmanager
+async def connection(port: int) -> AsyncIterator[trio.SocketStream]:
+    sock = trio.socket.socket()
+    try:
+        await sock.bind((OWN_IP, 0))
+        await sock.connect((SERVER_IP, port))
+    except ConnectionResetError:  # accepted, and reset before we looked
+        count("connected", port)
+        sock.close()
+        raise
+    except OSError as error:
+        count(f"refused:{error.errno}", port)
+        sock.close()
+        raise
+    count("connected", port)
+    async with trio.SocketStream(sock) as stream:
+        yield stream
+
+
+@contextmanager
+def unless_hung(what: str) -> Iterator[None]:
+    """Give up after HANG_S; tell on stderr what the sockets were doing."""
+    with trio.move_on_after(HANG_S) as scope:
+        yield
+        return
+    if scope.cancelled_caught:
+        count("hung", 0)
+        sockets = subprocess.run(("ss", "-tnpie"), capture_output=True, text=True, check=False).stdout
+        print(f"hung: {what}\n{sockets}", file=sys.stderr, flush=True)
+        raise trio.BrokenResourceError(f"hung: {what}")
+
+
 class Client:
     """One connection that speaks HTTP/1."""
 
@@ -60,19 +98,21 @@ class Client:
         self, method: str, path: str, body: bytes = b"", chunked: bool = False, close: bool = False
     ) -> bool:
         """Ask and read the whole answer; tell whether the connection can be used again."""
-        headers = [("Host", "soak"), *([("Connection", "close")] if close else [])]
+        number = f"{random.getrandbits(32):08x}-{next(NUMBERS)}"
+        headers = [("Host", "soak"), ("X-Number", number), *([("Connection", "close")] if close else [])]
         if body:
             headers.append(("Transfer-Encoding", "chunked") if chunked else ("Content-Length", str(len(body))))
         connection = self.connection
         head = connection.send(h11.Request(method=method, target=path, headers=headers)) or b""
         pieces = [connection.send(h11.Data(data=body[at : at + 50000])) or b"" for at in range(0, len(body), 50000)]
         pieces.append(connection.send(h11.EndOfMessage()) or b"")
-        await self.stream.send_all(head)
-        count("sent", self.port)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._send, pieces)
-            is_whole = await self._read()
-            nursery.cancel_scope.cancel()
+        with unless_hung(f"{method} {path} {len(body)} from {self.stream.socket.getsockname()}"):
+            await self.stream.send_all(head)
+            count("sent", self.port)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._send, pieces)
+                is_whole = await self._read()
+                nursery.cancel_scope.cancel()
         if not is_whole or connection.our_state is not h11.DONE or connection.their_state is not h11.DONE:
             return False
         connection.start_next_cycle()
@@ -112,32 +152,35 @@ class Client:
 
 async def steady() -> None:
     """Keep-alive: one request after the other."""
-    async with await trio.open_tcp_stream(SERVER_IP, 8081, local_address=OWN_IP) as stream:
+    async with connection(8081) as stream:
         client = Client(stream, 8081)
-        while await client.request("GET", random.choice(PATHS)):  # noqa: ASYNC110 - a pause between requests
+        for _ in range(random.randint(1, 50)):
+            if not await client.request("GET", random.choice(PATHS)):
+                break
             await trio.sleep(random.expovariate(50))
 
 
 async def closing() -> None:
-    async with await trio.open_tcp_stream(SERVER_IP, 8081, local_address=OWN_IP) as stream:
+    async with connection(8081) as stream:
         await Client(stream, 8081).request("GET", random.choice(PATHS), close=True)
 
 
 async def uploading() -> None:
-    async with await trio.open_tcp_stream(SERVER_IP, 8081, local_address=OWN_IP) as stream:
+    async with connection(8081) as stream:
         client = Client(stream, 8081)
         path = random.choice(("/post", "/post", "/post", "/reset", "/close", "/plain"))
-        is_again = True
-        while is_again:
+        for _ in range(random.randint(1, 20)):
             body = bytes(random.choice((10, 10_000, 300_000, 2_000_000)))
-            is_again = await client.request("POST", path, body, random.random() < 0.5)
+            if not await client.request("POST", path, body, random.random() < 0.5):
+                break
             await trio.sleep(random.expovariate(20))
 
 
 async def leaving() -> None:
-    """Go away in the middle: of the head, while waiting, in the middle of the answer; by FIN or by RST."""
-    async with await trio.open_tcp_stream(SERVER_IP, 8082, local_address=OWN_IP) as stream:
+    """Go away in the middle: of the head, of the body, while waiting, of the answer; by FIN or by RST."""
+    async with connection(8082) as stream:
         stage = random.choice(("head", "waiting", "answer", "body"))
+        is_rude = random.random() < 0.5
         head = (
             b"GET /big/400000 HTTP/1.1\r\nHost: soak\r\n\r\n"
             if stage == "answer"
@@ -149,21 +192,28 @@ async def leaving() -> None:
             head = head[:20]
         else:
             count("sent", 8082)
-            count("left", 8082)
+        count(f"left-{stage}-{'reset' if is_rude else 'end'}", 8082)
         await stream.send_all(head)
         if stage == "answer":
-            if await stream.receive_some(1000):
-                count("seen", 8082)
+            with unless_hung("an answer to leave"):
+                if await _is_answered(stream):
+                    count("seen", 8082)
         else:
             await trio.sleep(random.uniform(0, 0.1))
-        if random.random() < 0.5:
+        if is_rude:
             stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+
+
+async def _is_answered(stream: trio.SocketStream) -> bool:
+    try:
+        return bool(await stream.receive_some(1000))
+    except trio.BrokenResourceError:
+        return False
 
 
 async def relaying(port: int) -> None:
     """Send, end, read to the end; on 8084 some go away by RST in the middle."""
-    async with await trio.open_tcp_stream(SERVER_IP, port, local_address=OWN_IP) as stream:
-        count("connected", port)
+    async with connection(port) as stream:
         data = b"\x00" + random.randbytes(random.choice((10, 5_000, 200_000, 1_500_000)))
         is_rude = port == 8084 and random.random() < 0.3
 
@@ -176,49 +226,53 @@ async def relaying(port: int) -> None:
             except trio.BrokenResourceError:
                 pass
 
-        received = 0
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(send)
-            try:
-                while piece := await stream.receive_some(65536):
-                    received += len(piece)
-                    if is_rude and received >= len(data) // 2:
-                        stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-                        break
-            except trio.BrokenResourceError:
-                count("broken", port)
-            nursery.cancel_scope.cancel()
-        count("bytes-received", port, received)
-        if port == 8083 and received != len(data):
-            count("short", port)
+        received = bytearray()
+        with unless_hung(f"{len(data)} bytes to {port} from {stream.socket.getsockname()}"):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(send)
+                try:
+                    while piece := await stream.receive_some(65536):
+                        received += piece
+                        if is_rude and len(received) >= len(data) // 2:
+                            stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+                            break
+                except trio.BrokenResourceError:
+                    count("broken", port)
+                nursery.cancel_scope.cancel()
+        count("bytes-received", port, len(received))
+        if received != (data if port == 8083 else data[: len(received)]):
+            count("spoiled", port)
 
 
-async def multiplexing() -> None:
-    async with await trio.open_tcp_stream(SERVER_IP, 8085, local_address=OWN_IP) as stream:
-        await streams.ask(stream, count, 8085)
+async def multiplexing(port: int) -> None:
+    async with connection(port) as stream:
+        asker = streams.Asker(stream, count, port, is_grpc=port == 8086)
+        for _ in range(random.randint(1, 8)):
+            with unless_hung(f"HTTP/2 to {port} from {stream.socket.getsockname()}"):
+                if not await asker.ask():
+                    break
+            await trio.sleep(random.expovariate(20))
 
 
-async def again(actor: object, deadline_s: float, *arguments: object) -> None:
+async def again(actor: Callable[..., object], deadline_s: float, *arguments: object) -> None:
     while trio.current_time() < deadline_s:
         try:
-            with trio.move_on_after(HANG_S) as scope:
-                await actor(*arguments)  # type: ignore[operator]
-            if scope.cancelled_caught:
-                count("hung", 0)
+            await actor(*arguments)  # type: ignore[misc]
         except (trio.BrokenResourceError, OSError):
-            count("refused", 0)  # a request that could not be sent is none
+            count("broken", 0)  # a request that could not be sent is none
         await trio.sleep(random.expovariate(50))
 
 
-async def main(seconds: float, seed: int) -> None:
+async def main(seconds: float, seed: int, who: str) -> None:
     random.seed(seed)
     deadline_s = trio.current_time() + seconds
     crowd = (
         (steady, 12, ()),
-        (multiplexing, 6, ()),
+        (multiplexing, 4, (8085,)),
+        (multiplexing, 3, (8086,)),
         (closing, 6, ()),
         (uploading, 4, ()),
-        (leaving, 6, ()),
+        (leaving, 6 if who == "all" else 0, ()),
         (relaying, 4, (8083,)),
         (relaying, 4, (8084,)),
     )
@@ -230,4 +284,4 @@ async def main(seconds: float, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    trio.run(main, float(sys.argv[1]), int(sys.argv[2]))
+    trio.run(main, float(sys.argv[1]), int(sys.argv[2]), sys.argv[3])

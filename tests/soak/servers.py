@@ -1,16 +1,28 @@
-"""The servers of the soak: HTTP/1 on 8081 and 8082, an echo on 8083 and 8084, HTTP/2 on 8085. Some paths misbehave."""
+"""The servers of the soak: HTTP/1 on 8081 and 8082, an echo on 8083 and 8084, HTTP/2 on 8085,
+gRPC on 8086. Some paths misbehave. On 8090 they tell how many requests they heard, and how many POST twice.
+"""
 
+import json
 import random
 import socket
 import struct
-from itertools import count
+from collections import Counter
 
 import h11
 import streams
 import trio
 
 RESET = struct.pack("ii", 1, 0)
-NUMBERS = count()
+TALLY: Counter[str] = Counter()
+POSTS: set[bytes] = set()
+
+
+def note(method: str, number: bytes) -> None:
+    """A request has come: only one that may be repeated safely may come twice."""
+    TALLY["heard"] += 1
+    if method == "POST" and number:
+        TALLY["repeated"] += number in POSTS
+        POSTS.add(number)
 
 
 def reset(stream: trio.SocketStream) -> None:
@@ -27,6 +39,7 @@ async def http(stream: trio.SocketStream) -> None:
                 connection.receive_data(await stream.receive_some(65536))
             elif isinstance(event, h11.Request):
                 request = event
+                note(request.method.decode(), dict(request.headers).get(b"x-number", b""))
             elif isinstance(event, h11.Data):
                 size += len(event.data)
             elif isinstance(event, h11.EndOfMessage):
@@ -82,6 +95,16 @@ async def echo(stream: trio.SocketStream) -> None:
     await stream.send_eof()
 
 
+async def http2(stream: trio.SocketStream) -> None:
+    await streams.serve(stream, note)
+
+
+async def tell(stream: trio.SocketStream) -> None:
+    await stream.receive_some(65536)
+    body = json.dumps(TALLY).encode()
+    await stream.send_all(b"HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+
+
 async def tolerant(handler: object, stream: trio.SocketStream) -> None:
     try:
         async with stream:
@@ -90,9 +113,12 @@ async def tolerant(handler: object, stream: trio.SocketStream) -> None:
         pass
 
 
+HANDLERS = {8081: http, 8082: http, 8083: echo, 8084: echo, 8085: http2, 8086: http2, 8090: tell}
+
+
 async def main() -> None:
     async with trio.open_nursery() as nursery:
-        for port, handler in ((8081, http), (8082, http), (8083, echo), (8084, echo), (8085, streams.serve)):
+        for port, handler in HANDLERS.items():
             listeners = await trio.open_tcp_listeners(port, host="0.0.0.0", backlog=1024)
 
             async def serve(stream: trio.SocketStream, handler: object = handler) -> None:
