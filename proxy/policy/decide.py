@@ -6,7 +6,7 @@ the one decision for all of them, and deciding is to return it. Else what the re
 affinity cookie) is read, and faults and mirrors are drawn, in this order: fault, mirror.
 
 Who picks, when to hedge and how long is left are asked when it comes to that (balance, hedge, deadline): they depend on
-time and load, a decision on the request. Why the other choices lost is told by explain, which nobody pays for here.
+time and load, a decision on the request.
 """
 
 from collections.abc import Callable, Sequence
