@@ -20,8 +20,12 @@ class Notices:
         self._last: dict[tuple[str, str], tuple[float, int]] = {}
 
     def failure(self, direction: str, reason: str, detail: str, kind: str = "http") -> None:
-        """Take note of one failed request or opaque connection; reasons are the words of errors.REASONS."""
-        self._meter.count(f"{direction}_{kind}_errors_total", (("error", reason),))
+        """Take note of one failed request or opaque connection; reasons are the words of errors.REASONS.
+
+        A `kind` of "" is worth a word in the log and no failure of anybody's traffic.
+        """
+        if kind:
+            self._meter.count(f"{direction}_{kind}_errors_total", (("error", reason),))
         suppressed = self._may_log(direction, reason)
         if suppressed is not None:
             self._log.warning("failure", direction=direction, reason=reason, detail=detail, suppressed=suppressed)

@@ -30,7 +30,7 @@ class Limited(Protocol):
 
 
 class Notice(Protocol):
-    """Takes note of one failure that the sidecar made: counted by kind (http, tcp) and reason, logged now and then."""
+    """Takes note of one failure that the sidecar made: counted by kind (http, tcp; "": not) and reason, logged."""
 
     def __call__(self, direction: str, reason: str, detail: str, kind: str = "http") -> None: ...
 

@@ -189,7 +189,7 @@ class Shadow:
                 self._count("outbound_mirror_differences_total", ("part", difference.word))
             if differences:
                 told = "; ".join(str(difference) for difference in differences)
-                self.parts.notice(self.direction, "mirror-differs", f"{self._mirror.name}: {told}")
+                self.parts.notice(self.direction, "mirror-differs", f"{self._mirror.name}: {told}", "")
         self._end()
 
     def _drop(self, reason: str) -> None:
