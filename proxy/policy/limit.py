@@ -41,9 +41,9 @@ class Bucket:
         return self._tokens
 
     def charge(self, other: "Bucket", now_s: float) -> None:
-        """Take as many tokens as another bucket of the same rate lacks, as far as there are so many."""
+        """Take as many tokens as another bucket of the same rate lacks, those that are not there as a debt."""
         lacked = other._burst_count - other._earn(now_s)
-        self._tokens = max(0.0, self._earn(now_s) - lacked)
+        self._tokens = max(-self._burst_count, self._earn(now_s) - lacked)
 
     def give_back(self) -> None:
         """Undo a take."""

@@ -30,6 +30,7 @@ POLICIES: dict[str, dict[str, Any]] = {
     },
     "narrow": {"concurrency": {"service": {"limit": 1, "queue": 1, "queueTimeout": "200ms"}}},
     "limited": {"rateLimit": {"service": {"requestsPerSecond": 0.1, "burst": 3}}},
+    "db": {"rateLimit": {"client": {"requestsPerSecond": 1000}}},
     "fair": {"rateLimit": {"client": {"requestsPerSecond": 0.1, "burst": 3}}},
     "watched": {"mirror": {"backendRef": {"name": "next", "port": 8000}}},
     "turns": {"loadBalancing": TURNS},
@@ -54,7 +55,7 @@ PLACES = {"next": ("next", 8000), "db": ("next", 8000), "limited": ("next", 8001
 def objects() -> list[dict[str, Any]]:
     """All services, with their policies."""
     found = []
-    for name in (*POLICIES, "plain", "next", "db", "heavy", "chaos", "calls-chaos"):
+    for name in (*POLICIES, "plain", "next", "heavy", "chaos", "calls-chaos"):
         app, port = PLACES.get(name, ("actor", 9000 if name.startswith("calls") else 8000))
         ports = [{"port": 80 if port != 9000 else 9000, "targetPort": port}]
         if name == "next":

@@ -148,7 +148,7 @@ def test_a_deadline_shrinks_along_a_chain_of_calls(ask: Ask) -> None:
 
 
 def test_the_end_of_a_chain_stops_when_nobody_waits_any_more(ask: Ask, count: Count) -> None:
-    (got,) = ask("http", {"url": "http://api/?call=http://db/%3Fdelay_s=3"})
+    (got,) = ask("http", {"url": "http://api/?rest_s=0.3&call=http://db/%3Fdelay_s=3"})
 
     assert 504 == got["status"]
     assert 1 <= got["took_s"] < 1.3
@@ -214,6 +214,7 @@ def test_the_servers_sidecar_limits_the_rate_of_a_service(ask: Ask, count: Count
 
 
 def test_each_client_has_its_own_rate(ask: Ask, count: Count) -> None:
+    ask("http", {"url": "http://turns/?call=http://db/", "count": 4})  # so the server's sidecar asks who they are
     direct = ask("http", {"url": "http://fair/", "count": 5})
     others = ask("http", {"url": "http://turns/?call=http://fair/", "count": 8})
 

@@ -93,3 +93,6 @@ def test_what_was_let_in_for_an_address_counts_for_its_client(who: list[str]) ->
 
     assert left == max(0, 4 - passed)
     assert limiter.clients_count == 1
+    later_s = 100.0 + (1 + max(0, passed - 4)) * 100.0
+    assert limiter.take("client", later_s - 1.0) is not None
+    assert limiter.take("client", later_s + 1.0) is None

@@ -1,7 +1,7 @@
 """A server that does what its requests say: HTTP/1.1 on 8000 to 8002, gRPC on 9000; its answers tell what it was sent.
 
 A request says in its query (gRPC: as JSON) what to do: `status` to answer with, `delay_s` before, `size_bytes` of the
-body, `call` another URL first, passing the deadline on. `untried` limits status and delay to first tries, `pod` to the
+body, `call` another URL first, passing the deadline on, and then `rest_s`. `untried` limits status and delay to first tries, `pod` to the
 pod of that name. `/seen?key=K` gives the headers of all requests that had `key=K`.
 """
 
@@ -61,6 +61,7 @@ class Handler(BaseHTTPRequestHandler):
         told = {"pod": POD, "peer": self.client_address[0], "headers": headers, "body": body}
         if "call" in wish:
             told["called"] = call(wish["call"], headers)
+            time.sleep(float(wish.get("rest_s", 0)))
         if "size_bytes" in wish:
             told = "x" * (int(wish["size_bytes"]) - 2)
         self.reply(int(wish.get("status", 200)) if is_concerned else 200, told)
