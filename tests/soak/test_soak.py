@@ -54,10 +54,11 @@ def read(namespace: str) -> Reading:
 
 def rest(namespace: str) -> Reading:
     """Wait until a sidecar has nothing to do; read it then."""
+    gauges = ("sessions_open", "pool_idle_connections", "trunks_open", "dials_in_progress")
     deadline_s = time.monotonic() + REST_S
     while True:
         reading = read(namespace)
-        busy = {name: reading.sum(name) for name in ("sessions_open", "pool_idle_connections", "dials_in_progress")}
+        busy = {name: reading.sum(name) for name in gauges}
         if not any(busy.values()):
             return reading
         sockets = inside(namespace, "ss", "-tnpo") if time.monotonic() > deadline_s else ""
