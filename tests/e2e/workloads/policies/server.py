@@ -1,8 +1,8 @@
 """A server that does what its requests say: HTTP/1.1 on 8000 to 8002, gRPC on 9000; its answers tell what it was sent.
 
 A request says in its query (gRPC: as JSON) what to do: `status` to answer with, `delay_s` before, `size_bytes` of the
-body, `call` another URL first, passing the deadline on, and then `rest_s`. `untried` limits status and delay to first tries, `pod` to the
-pod of that name. `/seen?key=K` gives the headers of all requests that had `key=K`.
+body, `call` another URL first, passing the deadline on, then wait for `rest_s`. `untried` limits status and delay to
+first tries, `pod` to the pod of that name. `/seen?key=K` gives the headers of all requests that had `key=K`.
 """
 
 import json
