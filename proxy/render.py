@@ -54,8 +54,13 @@ COUNTERS: Final = {
     ),
     "outbound_ejections_total": (
         "service, cause",
-        "Endpoints left out of balancing because they failed; cause capped: spared by the cap, recovered: taken back.",
+        "Endpoints left out of balancing because they failed: consecutive-failures, success-ratio or probation.",
     ),
+    "outbound_ejections_capped_total": (
+        "service",
+        "Failures that would have ejected an endpoint, if not too many were ejected already.",
+    ),
+    "outbound_recoveries_total": ("service", "Ejected endpoints whose trial went well: they are balanced to again."),
     "outbound_shed_total": (
         "reason, service",
         "Requests refused because a concurrency limit was reached and the queue was full, or too slow.",

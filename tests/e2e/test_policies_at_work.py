@@ -189,7 +189,7 @@ def test_a_replica_that_answers_500_is_ejected_and_taken_back(
     assert 1 == count("outbound_endpoints_ejected")
     wait_until(lambda: len(shares(ask("http", {"url": "http://broken/", "count": 10}))) == 2, "its return", 10)
     assert 0 == count("outbound_endpoints_ejected")
-    assert 1 == count("outbound_ejections_total", cause="recovered")
+    assert 1 == count("outbound_recoveries_total")
 
 
 def test_more_requests_than_allowed_at_once_wait_then_are_shed(ask: Ask, count: Count) -> None:
