@@ -159,13 +159,12 @@ class Traffic:
             self.sketch.record(latency_s, now_s)
         if breaker is not None:
             verdict = outlier.record(breaker, endpoint, is_sound, self.endpoints, now_s)
-            service = ("service", self.name)
             if verdict == "recovered":
-                self._meter.count("outbound_recoveries_total", (service,))
+                self._meter.count("outbound_recoveries_total", (("service", self.name),))
             elif verdict == "capped":
-                self._meter.count("outbound_ejections_capped_total", (service,))
+                self._meter.count("outbound_ejections_capped_total", (("service", self.name),))
             elif verdict:
-                self._meter.count("outbound_ejections_total", (service, ("cause", verdict)))
+                self._meter.count("outbound_ejections_total", (("service", self.name), ("cause", verdict)))
 
     def overlook(self, endpoint: Endpoint, waited_s: float) -> None:
         """A try was given up after so long: it took at least that, and says nothing of the endpoint's health."""
