@@ -24,7 +24,7 @@ from proxy.pool import Endpoint
 from proxy.seams import Caller, Leg
 from proxy.tap import Tap
 from proxy.wire import grpc
-from proxy.wire.head import is_probe, without_error
+from proxy.wire.head import drop_error, is_probe
 from proxy.wire.streams import CANCEL
 
 _REPICK_ERRORS: Final = frozenset(reason.encode() for reason in REPICK_REASONS)
@@ -184,12 +184,15 @@ class Exchange:
             return
         if head.error:
             if self.caller.direction == INBOUND:  # the application's word, not the mesh's
-                head.raw = without_error(head.raw)
-            elif status in (502, 504) and head.error in _REPICK_ERRORS and self._try_elsewhere(attempt, head.error):
+                drop_error(head)
+            elif head.error in _REPICK_ERRORS and self._is_refusal(head) and self._try_elsewhere(attempt, head.error):
                 return
         if self.course is not None and not self.course.tries.accept(attempt, head):
             return
         self.commit(attempt, leg, head)
+
+    def _is_refusal(self, head: ResponseHead) -> bool:
+        return head.status in (502, 504) or (self.head.is_grpc and head.grpc_status > 0)
 
     def settle(self, attempt: Attempt, head: ResponseHead) -> None:
         """Data have come behind a head that waited for trailers."""

@@ -179,9 +179,13 @@ def is_probe(raw: bytes) -> bool:
     return _PROBE_AGENT in raw and _PROBE(raw) is not None  # fast: the first half answers nearly every request
 
 
-def without_error(raw: bytes) -> bytes:
+def drop_error(head: ResponseHead) -> None:
     """Remove from a response head what only the mesh may say."""
-    return _ERROR(b"", raw)
+    if head.fields:
+        head.fields = tuple([field for field in head.fields if field[0] != b"x-tulle-error"])
+    else:
+        head.raw = _ERROR(b"", head.raw)
+    head.error = b""
 
 
 def without_chunking(raw: bytes) -> bytes:
