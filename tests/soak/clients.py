@@ -16,7 +16,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from itertools import count as numbers
 
 import h11
@@ -33,6 +33,8 @@ NUMBERS = numbers()
 
 HANG_S = 40.0
 """Seconds until a request, or a relayed connection, counts as hung; all limits of the sidecars are shorter."""
+
+BURST_COUNT = 150
 
 PATHS = (
     *("/plain", "/plain", "/plain", "/plain", "/slow", "/big/20000", "/big/400000", "/until-close"),
@@ -254,6 +256,14 @@ async def multiplexing(port: int) -> None:
             await trio.sleep(random.expovariate(20))
 
 
+async def bursting(seconds: float) -> None:
+    """Be many, then gone: what the sidecars take as the time to give memory back."""
+    async with AsyncExitStack() as stack:
+        for _ in range(BURST_COUNT):
+            await stack.enter_async_context(connection(8084))
+        await trio.sleep(seconds)
+
+
 async def again(actor: Callable[..., object], deadline_s: float, *arguments: object) -> None:
     while trio.current_time() < deadline_s:
         try:
@@ -265,6 +275,9 @@ async def again(actor: Callable[..., object], deadline_s: float, *arguments: obj
 
 async def main(seconds: float, seed: int, who: str) -> None:
     random.seed(seed)
+    if who == "burst":
+        await bursting(seconds)
+        return
     deadline_s = trio.current_time() + seconds
     crowd = (
         (steady, 12, ()),
