@@ -53,10 +53,6 @@ class Tries:
         self._hedges_count = 0
         self._failed: tuple[Endpoint, ...] = ()
 
-    @property
-    def has_begun(self) -> bool:
-        return self._tries_count > 0
-
     def pick(self) -> Endpoint:
         return self._course.traffic.pick(self._course.decision, self._failed)
 
@@ -233,8 +229,8 @@ class Tries:
             self.rivals.remove(attempt)
             self.rivals.append(exchange.attempt)
             exchange.attempt = attempt
-            if attempt.leg is not None:
-                exchange.caller.couple(attempt.leg)
+        if self._tries_count > 1 and attempt.leg is not None:
+            exchange.caller.couple(attempt.leg)  # until now another try's leg may have held the client back
         if attempt.is_hedge:
             self._course.count("outbound_hedge_wins_total")
         elif attempt.number > 1 and classify.response(head.status):

@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 from turnhouse import FakeDial, TurnHouse
@@ -575,3 +576,23 @@ def test_a_mirror_that_fails_is_the_clients_loss_in_no_way(house: TurnHouse) -> 
     assert heard(client).endswith(b"ok")
     assert counted(house, "outbound_mirror_dropped_total", reason="connect-refused") == 1
     assert house.parts.shadows_count == 0
+
+
+def test_after_a_pair_the_one_that_is_left_is_held_back_by_a_slow_client(house: TurnHouse) -> None:
+    """The hedge fails; the first try answers more than the client takes: it must not pile up here."""
+    obey(house, ServicePolicy(hedging=Hedging(delay_s=0.05), budget=GENEROUS))
+    send(house)
+    first, _ = connect(house, 0)
+    house.spin(0.06)
+    second, _ = connect(house, 1)
+    first.setblocking(False)
+    second.close()
+    house.spin()
+    first.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")
+    sent_bytes = 0
+    for _ in range(200):
+        with suppress(BlockingIOError):
+            sent_bytes += first.send(b"x" * 1_000_000)
+        house.spin()
+
+    assert sent_bytes < 50_000_000, "the kernel's buffers take some, the sidecar a little more"
