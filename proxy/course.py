@@ -38,6 +38,7 @@ _GRPC_TIMEOUT: Final = b"grpc-timeout"
 class Course:
     """Made by an exchange, told by it, ended with it. Satisfies gate.Waiter."""
 
+    __deletable__ = ("tries",)
     __slots__ = (
         "_exchange",
         "_grace_s",
@@ -270,6 +271,7 @@ class Course:
         if self.shadow is not None:
             self.shadow.on_original_over(is_whole)
             self.shadow = None
+        del self.tries  # it holds this course: neither shall wait for the garbage collector
 
     def on_attempt_over(self) -> None:
         """An endpoint has one request less."""

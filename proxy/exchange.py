@@ -235,8 +235,7 @@ class Exchange:
         self.is_over = True
         self.caller.uncouple()
         attempt.finish(self.is_request_done)
-        if self.course is not None:
-            self.course.end(is_whole=True)
+        self._end_course(is_whole=True)
         self.caller.end_response(trailers)
 
     def _switch(self, attempt: Attempt, leg: Leg, head: ResponseHead) -> None:
@@ -248,8 +247,7 @@ class Exchange:
         attempt.detach()
         self.attempt = None
         self.is_over = True
-        if self.course is not None:
-            self.course.end(is_whole=False)
+        self._end_course(is_whole=False)
         self.caller.uncouple()
         self.caller.switch(head, leg)
 
@@ -350,9 +348,14 @@ class Exchange:
         attempt, self.attempt = self.attempt, None
         if attempt is not None:
             attempt.abandon(code)
-        if self.course is not None:
-            self.course.end(is_whole=False)
+        self._end_course(is_whole=False)
         self.caller.uncouple()
+
+    def _end_course(self, is_whole: bool) -> None:
+        """Let go of who holds this exchange, so that none of them waits for the garbage collector."""
+        if self.course is not None:
+            self.course.end(is_whole)
+            self.course = self.tap = None
 
     def twin(self, caller: Caller, head: RequestHead) -> "Exchange":
         """Make an exchange of the same request for another caller."""
