@@ -97,6 +97,8 @@ class Tap:
             (_, head), self.pending = self.pending, None
             if not self._exchange.settle_by_trailers(attempt, head, trailers):
                 return False
+        if self._ended_with is not None:
+            return True  # all that was held has gone
         if self._left_bytes >= 0:
             self.has_all = True
             if not self._is_cut:  # a body shorter than where it was to break off: break it here

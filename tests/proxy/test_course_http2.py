@@ -344,3 +344,21 @@ def test_a_copy_goes_over_http2_and_trailers_are_compared(house: MultiplexHouse,
     found = {dict(pairs)["part"] for name, pairs in house.meter.counters if name.endswith("differences_total")}
     assert ({part} if part else set()) == found
     assert 0 == house.parts.shadows_count
+
+
+def test_an_answer_that_was_slowed_down_is_compared_as_it_came(house: MultiplexHouse) -> None:
+    """It ends later than the server's part of it; its trailers count once all the same."""
+    obey(house, None, count=1, at=MIRROR)
+    slow = Fault(bandwidth_bytes_per_s=1000.0)
+    obey(house, ServicePolicy(mirror=Mirror(str(MIRROR), "next.shop"), faults=(slow,)), count=1)
+    client, stream_id = begin(house)
+    numbers = {dial.address.ip: number for number, dial in enumerate(house.door.dials)}
+    server, mirror = house.server(numbers["10.1.7.1"]), house.server(numbers["10.1.9.1"])
+    for peer in (server, mirror):
+        say(house, peer, HEAD, MESSAGE * 20, GOOD)
+    for _ in range(20):
+        house.run(0.05)
+
+    assert (MESSAGE * 20, dict(GOOD)) == answer(client, stream_id)[1:]
+    assert [] == [pairs for name, pairs in house.meter.counters if name.endswith("differences_total")]
+    assert 0 == house.parts.shadows_count
