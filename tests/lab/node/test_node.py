@@ -234,12 +234,14 @@ def test_volumes_show_their_objects_and_follow_them_when_they_change(in_namespac
             security = {"runAsUser": 2102, "runAsGroup": 2102, "fsGroup": 2102}
             await b.apply("p", shell("c", script, volumeMounts=mounts), volumes=volumes, securityContext=security)
             await b.until("p", ready)
-            update = {**config, "data": {"a": "two"}}
-            await b.registry.update("configmaps", update)
-            seen = await b.output("p", "c", "sh", "-c", "until grep -q two /v/cm/a; do sleep 0.02; done; cat /v/t/a")
-            assert seen == "two"
             text = await b.until_said("p", "c", "Read-only file system")
             assert "2102\nonewme:600oneone" in text
+            update = {**config, "data": {"a": "two"}}
+            await b.registry.update("configmaps", update)
+            follow = (
+                "until grep -q two /v/cm/a && grep -q two /v/t/a; do sleep 0.02; done; cat /v/cm/a /v/t/a /etc/one.conf"
+            )
+            assert await b.output("p", "c", "sh", "-c", follow) == "twotwoone"
 
     in_namespace(work)
 
