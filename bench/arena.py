@@ -66,6 +66,7 @@ def arena() -> Iterator[None]:
             _run("ip", "-n", name, "address", "add", f"{ip}/29", "dev", "bench0")
             _run("ip", "-n", name, "link", "set", "bench0", "up")
         _own_addresses()
+        _make_room_for_guard()
         yield
     finally:
         for name in names:
@@ -97,19 +98,31 @@ def capture(outbound_port: int) -> None:
     """Redirect what the client's namespace sends to `outbound_port`; what uid 2102 sends goes straight out."""
     command = (str(BIN / "tulle-init"), "--outbound-proxy-port", str(outbound_port), "--proxy-uid", str(PROXY_UID))
     _run("ip", "netns", "exec", CLIENT, *command)
-    _guard("-A")
+    _guard("add")
+
+
+def _make_room_for_guard() -> None:
+    """Let the server's namespace ask other rules before the one that takes what is sent to it, and tell who is refused.
+
+    Only who forwards tells (net/ipv4/route.c, `ip_error`).
+    """
+    _run("ip", "netns", "exec", SERVER, "sysctl", "-qw", "net.ipv4.ip_forward=1")
+    _run("ip", "-n", SERVER, "rule", "add", "pref", "100", "lookup", "local")
+    _run("ip", "-n", SERVER, "rule", "del", "pref", "0")
 
 
 def _guard(how: str) -> None:
-    """Refuse connections that slip past the system under test: counted as its own they would make a wonder of it."""
-    not_redirected = ("-d", SERVER_IP, "-p", "tcp", "--syn", "-m", "owner", "!", "--uid-owner", str(PROXY_UID))
-    reject = ("-j", "REJECT", "--reject-with", "tcp-reset")
-    _run("ip", "netns", "exec", CLIENT, "iptables", how, "OUTPUT", *not_redirected, *reject)
+    """Refuse connections that slip past the system under test: counted as its own they would make a wonder of it.
+
+    By a route where they arrive, not by a rule where they leave: netfilter would show that to every packet.
+    """
+    for source in LOAD_IPS:
+        _run("ip", "-n", SERVER, "rule", how, "pref", "10", "from", source, "prohibit")
 
 
 def release() -> None:
     """Remove the rules of `capture`."""
-    _guard("-D")
+    _guard("del")
     _run("ip", "netns", "exec", CLIENT, str(BIN / "tulle-init"), "--cleanup")
 
 

@@ -76,6 +76,9 @@ class Legacy:
         kind = library.Table if family == 4 else library.Table6
 
         def work() -> None:
+            # For a jump python-iptables asks each table whether it has that chain, and libiptc makes a table that is
+            # asked for: four empty ones would see every packet of the pod for as long as it lives.
+            kind.ALL = [kind.NAT]
             with table_lock():
                 table = kind(kind.NAT, autocommit=False)
                 for change in changes:

@@ -9,6 +9,7 @@ import pytest
 
 from contract.lists import parse_ports, parse_subnets
 from init.config import Config
+from init.legacy import TABLE_NAMES
 from init.nft_text import FAMILY_NAMES, render_table
 from init.rules import plan
 from tests.init.conftest import TULLE_INIT, Namespace
@@ -86,6 +87,14 @@ def test_cleanup_leaves_nothing(namespace: Namespace, backend: str) -> None:
     done = namespace.init("--cleanup")
 
     assert (0, "") == (done.returncode, namespace.rules())
+
+
+@pytest.mark.netns
+def test_no_table_is_made_but_the_one_that_is_needed(namespace: Namespace) -> None:
+    """Every packet would pass it."""
+    namespace.init("--backend=legacy")
+
+    assert "nat\nnat\n" == namespace.run("cat", *map(str, TABLE_NAMES.values())).stdout
 
 
 @pytest.mark.netns
