@@ -23,6 +23,7 @@ HOT = (
     "proxy/meter.py",
     "proxy/model.py",
     "proxy/multiplex.py",
+    "proxy/parts.py",
     "proxy/pool.py",
     "proxy/pump.py",
     "proxy/seams.py",

@@ -7,15 +7,16 @@ hears its leg and tells the exchange, which knows whether this is the try that t
 from typing import TYPE_CHECKING
 
 from proxy.channel import SocketChannel
-from proxy.connector import Connector
+from proxy.connector import Connector, ConnectorUser
 from proxy.meter import HttpSeries
 from proxy.model import Headers, ResponseHead
 from proxy.policy import balance, classify
 from proxy.pool import Endpoint
-from proxy.seams import Leg, Timer
+from proxy.seams import Leg, LegUser, Timer
 from proxy.server import Server
-from proxy.trunks import TrunkFinder, find
+from proxy.trunks import FinderUser, TrunkFinder, find
 from proxy.wire import grpc
+from proxy.wire.http1 import ResponseSink
 
 if TYPE_CHECKING:
     from proxy.exchange import Exchange
@@ -29,8 +30,8 @@ def count_failure(series: HttpSeries, status: int, grpc_status: str, latency_s: 
         series.status(status, classify.response(status)).record(latency_s * 1e3)
 
 
-class Attempt:
-    """Over when `finish` or `abandon` has run. Satisfies seams.LegUser and connector.ConnectorUser."""
+class Attempt(LegUser, ConnectorUser, FinderUser, ResponseSink):
+    """Over when `finish` or `abandon` has run."""
 
     __slots__ = (
         "_connector",

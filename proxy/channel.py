@@ -6,7 +6,7 @@ from errno import errorcode
 from typing import Final
 
 from proxy.meter import TcpSeries
-from proxy.pump import BROKEN, READ, WRITE, Pump
+from proxy.pump import BROKEN, READ, WRITE, Flushable, Pump
 
 PAUSED_BY_PEER: Final = 1
 """The channel that our bytes go to is congested."""
@@ -29,13 +29,13 @@ def _deaf(_told: object = None) -> None:
     """Nobody listens."""
 
 
-class SocketChannel:
+class SocketChannel(Flushable):
     """Owns a connected socket from construction to `close`.
 
     Callbacks come from the pump only; no method calls one of them. `on_data` hears buffers as they came, `on_eof` the
     end of the peer's direction, `on_lost` the errno name of a connection that broke (the channel is closed already),
-    `on_flushed`, once, that all written bytes have left for the kernel. What is written is sent when the current
-    callback has returned; the channel keeps a reference to it. `feed_from` names the channel to pause while this one is
+    `on_flushed`, once, that all written bytes have left for the kernel. What is written is sent at the
+    end of the turn; the channel keeps a reference to it. `feed_from` names the channel to pause while this one is
     congested (more than `high_bytes` unsent, until less than `low_bytes`).
     """
 
@@ -286,8 +286,19 @@ class SocketChannel:
     # the end
 
     def close(self) -> None:
-        """Close in order; what the kernel has not taken yet is lost (see `on_flushed`)."""
-        self._shut("")
+        """Close in order; where the kernel does not take now what is left, break off instead (see `on_flushed`)."""
+        if self._out:
+            self._offer()
+        self.abort() if self.queued_bytes else self._shut("")
+
+    def _offer(self) -> None:
+        """Send what was written since the last flush, telling nobody."""
+        try:
+            sent = self._send_many(self._out)
+        except OSError:
+            return
+        self.queued_bytes -= sent
+        self.series.write_bytes += sent
 
     def abort(self) -> None:
         if self.is_open:

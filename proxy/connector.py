@@ -11,7 +11,7 @@ from proxy.channel import SocketChannel
 from proxy.parts import Parts
 from proxy.policy import balance
 from proxy.pool import Endpoint
-from proxy.seams import Dial
+from proxy.seams import Dial, Dialler
 
 MAX_DIALS_COUNT: Final = 3
 """Dials for one request: with a connect timeout of a second a client waits three at the most."""
@@ -19,6 +19,8 @@ MAX_DIALS_COUNT: Final = 3
 
 class ConnectorUser(Protocol):
     """Who needs a connection."""
+
+    __slots__ = ()
 
     def pick(self) -> Endpoint:
         """Choose another endpoint, after the one that was dialled has failed and was barred."""
@@ -28,7 +30,7 @@ class ConnectorUser(Protocol):
     def on_no_channel(self, endpoint: Endpoint, reason: str) -> None: ...
 
 
-class Connector:
+class Connector(Dialler):
     """One search, over when one of the two callbacks was called or `cancel`."""
 
     __slots__ = ("_dial", "_dials_left_count", "_endpoint", "_parts", "_user")

@@ -10,12 +10,12 @@ from proxy.errors import REASONS, WireFault, explain
 from proxy.exchange import Exchange
 from proxy.model import CHUNKED, UNTIL_CLOSE, Direction, Headers, RequestHead, ResponseHead
 from proxy.parts import Parts
-from proxy.seams import Leg, Timer
+from proxy.seams import Caller, Leg, Timer
 from proxy.server import Server
 from proxy.targets import Target
 from proxy.tunnel import Tunnel
 from proxy.wire.head import without_chunking
-from proxy.wire.http1 import RequestReader
+from proxy.wire.http1 import RequestReader, RequestSink
 from proxy.wire.streams import CANCEL
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _END_KEEP_10: Final = b"Connection: keep-alive\r\n\r\n"
 _END: Final = b"\r\n"
 
 
-class Conversation:
+class Conversation(Caller, RequestSink):
     """Sink of the client's request reader, caller of its exchanges; owns the channel until a tunnel takes it."""
 
     __slots__ = (

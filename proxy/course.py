@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from contract.metrics import INBOUND
 from proxy.attempt import Attempt
-from proxy.gate import Gate
+from proxy.gate import Gate, Waiter
 from proxy.model import Headers
 from proxy.policy import deadline, fault
 from proxy.policy.decide import Decision
@@ -35,8 +35,8 @@ counts it; only where that does not come (another mesh, a lost packet) is it end
 _GRPC_TIMEOUT: Final = b"grpc-timeout"
 
 
-class Course:
-    """Made by an exchange, told by it, ended with it. Satisfies gate.Waiter."""
+class Course(Waiter):
+    """Made by an exchange, told by it, ended with it."""
 
     __deletable__ = ("tries",)
     __slots__ = (

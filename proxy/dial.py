@@ -19,7 +19,7 @@ from proxy.config import Config
 from proxy.listener import watch
 from proxy.model import Address
 from proxy.pump import BROKEN, ONCE, WRITE, Pump
-from proxy.seams import Dialler, Timer
+from proxy.seams import Dial, Dialler, Door, Timer
 
 _REFUSED: Final = "connect-refused"
 _UNREACHABLE: Final = "connect-unreachable"
@@ -33,8 +33,8 @@ _STREAM: Final = int(socket.SOCK_STREAM) | int(socket.SOCK_NONBLOCK)
 """Non-blocking from the beginning: no system call of its own."""
 
 
-class TurnDial:
-    """A dial on its way: owns the socket until the dialler has it. Satisfies seams.Dial."""
+class TurnDial(Dial):
+    """A dial on its way: owns the socket until the dialler has it."""
 
     __slots__ = ("_dialler", "_door", "_reason", "_sock", "_timer")
 
@@ -112,8 +112,8 @@ class TurnDial:
             self._timer = None
 
 
-class TurnDoor:
-    """Dials, each of which ends in exactly one callback unless it was cancelled. Satisfies seams.Door."""
+class TurnDoor(Door):
+    """Dials, each of which ends in exactly one callback unless it was cancelled."""
 
     def __init__(self, pump: Pump, config: Config) -> None:
         self.pump: Final = pump

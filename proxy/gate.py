@@ -15,6 +15,8 @@ from proxy.seams import Clock, Timer
 class Waiter(Protocol):
     """Who wants to get in: exactly one of the two is called, unless it has left the queue itself."""
 
+    __slots__ = ()
+
     def on_admitted(self) -> None: ...
     def on_queue_timeout(self) -> None: ...
 

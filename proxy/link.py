@@ -12,7 +12,7 @@ from typing import Final, Protocol
 from proxy.channel import PAUSED_BY_TURN, SocketChannel
 from proxy.errors import WireFault
 from proxy.model import Headers
-from proxy.pump import Pump
+from proxy.pump import Flushable, Pump
 from proxy.seams import Timer
 from proxy.wire.http2 import Http2
 from proxy.wire.streams import Http2Sink, Settings
@@ -27,6 +27,8 @@ LINGER_S: Final = 1.0
 class Mover(Protocol):
     """A stream whose outgoing bytes came from another one."""
 
+    __slots__ = ()
+
     stream_id: int
 
     def on_moved(self, queued_bytes: int) -> None:
@@ -36,6 +38,8 @@ class Mover(Protocol):
 
 class LinkOwner(Http2Sink, Protocol):
     """A Multiplex or a Trunk."""
+
+    __slots__ = ()
 
     def on_fault(self, fault: WireFault) -> None:
         """The peer broke HTTP/2; the last words are on their way."""
@@ -50,7 +54,7 @@ class LinkOwner(Http2Sink, Protocol):
         ...
 
 
-class _Nobody:
+class _Nobody(LinkOwner):
     """Owns a link that is closed."""
 
     def on_head(self, stream_id: int, fields: Headers, ended: bool) -> None: ...
@@ -71,7 +75,7 @@ class _Nobody:
 _NOBODY: Final = _Nobody()
 
 
-class Link:
+class Link(Flushable):
     """Owns the channel and the HTTP/2 connection of its owner."""
 
     __slots__ = (
@@ -148,7 +152,7 @@ class Link:
     # sending
 
     def touch(self) -> None:
-        """Something was written: take it out when the current callback has returned."""
+        """Something was written: take it out at the end of the turn."""
         if not self._is_dirty:
             self._is_dirty = True
             self._pump.mark_dirty(self)
@@ -245,4 +249,4 @@ class Link:
         self._parting.clear()
         self.owner = _NOBODY
         self.http2.release(_NOBODY)
-        self.channel.abort() if self.channel.queued_bytes else self.channel.close()
+        self.channel.close()

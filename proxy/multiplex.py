@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 from proxy.channel import SocketChannel
 from proxy.errors import WireFault
-from proxy.link import Link
+from proxy.link import Link, LinkOwner
 from proxy.model import Direction, Headers
-from proxy.parts import Parts
+from proxy.parts import Limited, Parts
 from proxy.stream import Stream
 from proxy.targets import Target
 from proxy.trunk import lazy_bytes
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from proxy.session import Session
 
 
-class Multiplex:
-    """Owner of the link to a client. Satisfies parts.Limited and link.LinkOwner."""
+class Multiplex(LinkOwner, Limited):
+    """Owner of the link to a client."""
 
     __slots__ = (
         "_ends_at_s",

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 class Limited(Protocol):
     """A session, as the sweep and the drain see it."""
 
+    __slots__ = ()
+
     def check(self, now_s: float) -> None:
         """End what has lasted too long."""
         ...
@@ -35,7 +37,7 @@ class Notice(Protocol):
     def __call__(self, direction: str, reason: str, detail: str, kind: str = "http") -> None: ...
 
 
-@dataclass(slots=True)
+@dataclass
 class Parts:
     """The shared parts of the turn world."""
 

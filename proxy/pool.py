@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Final
 from proxy.meter import HttpSeries, TcpSeries
 from proxy.model import Address
 from proxy.policy.balance import DEFAULT_RTT_S
-from proxy.policy.load import HEALTHY
-from proxy.policy.outlier import Health
+from proxy.policy.load import HEALTHY, Load
+from proxy.policy.outlier import Health, Judged
 
 if TYPE_CHECKING:
     from proxy.server import Server
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from proxy.trunks import TrunkDial
 
 
-class Endpoint:
-    """One address that requests can go to. Satisfies policy.load.Load and policy.outlier.Judged, which explain."""
+class Endpoint(Load, Judged):
+    """One address that requests can go to. What balancing knows, Load and Judged explain."""
 
     __slots__ = (
         "added_s",
@@ -67,6 +67,10 @@ class Endpoint:
 
     def __repr__(self) -> str:
         return f"<Endpoint {self.address} cost={self.cost_s:.4f}s in_flight={self.in_flight} idle={len(self.idle)}>"
+
+    @property
+    def name(self) -> str:
+        return str(self.address)
 
     def retire(self) -> None:
         """Close what is idle, keep nothing from now on."""

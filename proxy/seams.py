@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 class Dialler(Protocol):
     """Who asked the Door for a connection: exactly one of the two is called, unless it was cancelled."""
 
+    __slots__ = ()
+
     def on_connected(self, sock: socket.socket) -> None: ...
     def on_dial_failed(self, reason: str) -> None: ...
 
@@ -26,11 +28,15 @@ class Dialler(Protocol):
 class Dial(Protocol):
     """A dial on its way."""
 
+    __slots__ = ()
+
     def cancel(self) -> None: ...
 
 
 class Door(Protocol):
     """Where connections to servers come from, in the turn world or, where a handshake must be waited for, beyond it."""
+
+    __slots__ = ()
 
     def dial(self, address: Address, dialler: Dialler) -> Dial: ...
 
@@ -38,11 +44,15 @@ class Door(Protocol):
 class Timer(Protocol):
     """A callback to come."""
 
+    __slots__ = ()
+
     def cancel(self) -> None: ...
 
 
 class Clock(Protocol):
     """The turn's time, and its timers."""
+
+    __slots__ = ()
 
     now_s: float
     """Seconds of a monotonic clock, read once for each event."""
@@ -56,6 +66,8 @@ class Clock(Protocol):
 
 class LegUser(Protocol):
     """Who hears a leg: one try of an exchange."""
+
+    __slots__ = ()
 
     def on_response(self, head: ResponseHead) -> None:
         """A head has come: any number with a status below 200, then one final."""
@@ -74,6 +86,8 @@ class LegUser(Protocol):
 
 class Leg(Protocol):
     """One request on its way to a server: a pooled HTTP/1 connection, or a stream of a trunk."""
+
+    __slots__ = ()
 
     @property
     def active_s(self) -> float:
@@ -119,6 +133,8 @@ class Leg(Protocol):
 
 class Caller(Protocol):
     """The client's side of one exchange."""
+
+    __slots__ = ()
 
     parts: "Parts"
     target: "Target"

@@ -7,15 +7,15 @@ from proxy.channel import PAUSED_BY_PEER, PAUSED_BY_TURN, SocketChannel
 from proxy.errors import WireFault
 from proxy.model import Headers, RequestHead, ResponseHead
 from proxy.pool import Endpoint, Pool
-from proxy.seams import LegUser
-from proxy.wire.http1 import ResponseReader
+from proxy.seams import Leg, LegUser
+from proxy.wire.http1 import ResponseReader, ResponseSink
 
 TRUSTED_IDLE_S: Final = 0.05
 """A connection used less than this ago is not asked whether it still lives: no server's idle time is so short, and
 asking costs a system call for each request."""
 
 
-class _Nobody:
+class _Nobody(ResponseSink):
     """Hears an idle connection; a server that speaks unasked has nothing to say."""
 
     def on_response(self, head: ResponseHead) -> None: ...
@@ -26,8 +26,8 @@ class _Nobody:
 _NOBODY: Final = _Nobody()
 
 
-class Server:
-    """A channel and its response reader. Satisfies seams.Leg."""
+class Server(Leg):
+    """A channel and its response reader."""
 
     __slots__ = ("_user", "channel", "endpoint", "idle_since_s", "is_reused", "pool", "reader")
 
@@ -121,7 +121,7 @@ class Server:
         self.pool.evict(self.endpoint, self)
         self._user = None
         self.reader.release()
-        self.channel.abort() if self.channel.queued_bytes else self.channel.close()
+        self.channel.close()
 
     # from the channel
 

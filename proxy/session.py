@@ -28,7 +28,7 @@ MAX_FIRST_BYTES: Final = 65536
 """Bytes gathered while the destination is not known yet; then the client waits in the kernel."""
 
 
-class Session:
+class Session(Limited):
     """Owns a client's channel until a conversation or a tunnel takes it, and its place in the list of sessions."""
 
     __slots__ = (

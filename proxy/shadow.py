@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from contract.headers import MIRROR
 from contract.policy import Mirror
 from proxy.model import CHUNKED, Direction, Headers, ResponseHead, parse_address
-from proxy.parts import Parts
+from proxy.parts import Limited, Parts
 from proxy.policy.mirror import Answer, compare
 from proxy.seams import Caller, Leg
 from proxy.targets import Target
@@ -32,8 +32,8 @@ MAX_LIFE_S: Final = 60.0
 """A shadow's answer is waited for no longer."""
 
 
-class Shadow:
-    """Over when both its own exchange and the original are. Satisfies seams.Caller and parts.Limited."""
+class Shadow(Caller, Limited):
+    """Over when both its own exchange and the original are."""
 
     __slots__ = (
         "_answer",
@@ -45,12 +45,12 @@ class Shadow:
         "_is_begun",
         "_is_original_whole",
         "_mirror",
+        "_peer_ip",
         "_sent_bytes",
         "_unchunker",
         "direction",
         "original",
         "parts",
-        "peer_ip",
         "target",
     )
 
@@ -58,7 +58,7 @@ class Shadow:
         self.parts: Parts = caller.parts
         self.target = target
         self.direction: Direction = target.direction
-        self.peer_ip = caller.peer_ip
+        self._peer_ip = caller.peer_ip
         self.original = Answer() if mirror.compares else None
         """What the original's client gets; the original's tap tells it."""
         self._mirror = mirror
@@ -77,6 +77,10 @@ class Shadow:
 
     def __repr__(self) -> str:
         return f"<Shadow to {self._mirror.name} {'alive' if self._is_alive else 'over'}>"
+
+    @property
+    def peer_ip(self) -> str:
+        return self._peer_ip
 
     @property
     def active_s(self) -> float:

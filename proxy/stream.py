@@ -7,9 +7,10 @@ from contract.headers import ERROR
 from contract.metrics import INBOUND
 from proxy.errors import REASONS, explain
 from proxy.exchange import Exchange
+from proxy.link import Mover
 from proxy.model import NO_BODY, Direction, Headers, RequestHead, ResponseHead
 from proxy.parts import Parts
-from proxy.seams import Leg
+from proxy.seams import Caller, Leg
 from proxy.targets import Target
 from proxy.trunk import TrunkStream
 from proxy.wire import grpc
@@ -22,14 +23,14 @@ if TYPE_CHECKING:
 _ERROR: Final = ERROR.encode()
 
 
-class Stream:
-    """Over when the response is whole, or the stream reset. Satisfies seams.Caller and link.Mover."""
+class Stream(Caller, Mover):
+    """Over when the response is whole, or the stream reset."""
 
     __slots__ = (
+        "_active_s",
         "_is_ended",
         "_leg",
         "_multiplex",
-        "active_s",
         "direction",
         "exchange",
         "parts",
@@ -46,8 +47,7 @@ class Stream:
         self.parts: Parts = multiplex.parts
         self.target: Target = multiplex.target
         self.direction: Direction = multiplex.direction
-        self.active_s = self.parts.pump.now_s
-        """When a byte of this stream last moved."""
+        self._active_s = self.parts.pump.now_s
         self.unacked_bytes = 0
         """Of the request's body: heard, and not moved on yet."""
         self.reset_code = 0
@@ -64,6 +64,10 @@ class Stream:
     def peer_ip(self) -> str:
         return self.session.peer_ip
 
+    @property
+    def active_s(self) -> float:
+        return self._active_s
+
     # the request
 
     def on_request(self, head: RequestHead) -> None:
@@ -72,7 +76,7 @@ class Stream:
 
     def on_body(self, data: bytes, ended: bool) -> None:
         exchange = self.exchange
-        self.active_s = self.parts.pump.now_s
+        self._active_s = self.parts.pump.now_s
         self.unacked_bytes += len(data)
         if exchange is None:
             self.acknowledge(0)  # nobody waits for it
@@ -87,7 +91,7 @@ class Stream:
         moved_bytes = self.unacked_bytes - queued_bytes
         if moved_bytes > 0:
             self.unacked_bytes = queued_bytes
-            self.active_s = self.parts.pump.now_s
+            self._active_s = self.parts.pump.now_s
             self._multiplex.acknowledge(self.stream_id, moved_bytes)
 
     def abort(self, code: int) -> None:
@@ -122,7 +126,7 @@ class Stream:
     def begin_response(self, head: ResponseHead, leg: Leg) -> None:
         ended = head.framing == NO_BODY
         self._is_ended = ended
-        self.active_s = self.parts.pump.now_s
+        self._active_s = self.parts.pump.now_s
         fields = head.fields
         if head.error and self.direction == INBOUND:  # the application's word, not the mesh's
             fields = tuple([field for field in fields if field[0] != _ERROR])
@@ -132,7 +136,7 @@ class Stream:
     def write_body(self, data: bytes) -> None:
         multiplex = self._multiplex
         leg = self._leg
-        self.active_s = self.parts.pump.now_s
+        self._active_s = self.parts.pump.now_s
         multiplex.http2.send_body(self.stream_id, data, False)
         if leg is not None and leg.unacked_bytes > multiplex.lazy_bytes:
             multiplex.link.watch(self)
@@ -203,6 +207,6 @@ class Stream:
     def on_moved(self, queued_bytes: int) -> None:
         """The client has taken more of the response: let the server send more."""
         leg = self._leg
-        self.active_s = self.parts.pump.now_s
+        self._active_s = self.parts.pump.now_s
         if leg is not None:
             leg.acknowledge(queued_bytes)

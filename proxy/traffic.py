@@ -177,6 +177,6 @@ class Traffic:
         """Bind the client to the endpoint that answers, where the policy says so and it is not bound already."""
         affinity = self.policy.balancing.affinity
         if affinity.cookie:
-            name = mark(endpoint.address)
+            name = mark(endpoint.name)
             if decision.wish.affinity != name:
                 head.add(b"set-cookie", set_cookie(affinity, name))

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Final
 from contract.metrics import OUTBOUND
 from proxy.channel import SocketChannel
 from proxy.errors import WireFault
-from proxy.link import Link
+from proxy.link import Link, LinkOwner, Mover
 from proxy.model import NO_BODY, Headers, RequestHead
 from proxy.parts import Parts
 from proxy.pool import Endpoint
-from proxy.seams import LegUser
+from proxy.seams import Leg, LegUser
 from proxy.wire.http2_head import protocol, read_response
 from proxy.wire.streams import CANCEL, REFUSED_STREAM, Settings
 
@@ -35,17 +35,17 @@ def lazy_bytes(window_bytes: int) -> int:
     return window_bytes // _LAZY_RATIO
 
 
-class TrunkStream:
-    """One request on a trunk. Satisfies seams.Leg and link.Mover."""
+class TrunkStream(Leg, Mover):
+    """One request on a trunk."""
 
     __slots__ = (
+        "_active_s",
         "_is_free",
         "_is_held",
+        "_is_unheard",
         "_trunk",
         "_user",
-        "active_s",
         "caller",
-        "is_unheard",
         "stream_id",
         "unacked_bytes",
     )
@@ -54,11 +54,10 @@ class TrunkStream:
         self.stream_id = 0
         self.caller: Stream | None = None
         """Whose windows depend on this stream."""
-        self.active_s = trunk.parts.pump.now_s
+        self._active_s = trunk.parts.pump.now_s
         self.unacked_bytes = 0
         """Of the response's body: heard, and not moved on yet."""
-        self.is_unheard = True
-        """Whether the server cannot have begun on this request, as far as it has told."""
+        self._is_unheard = True
         self._trunk = trunk
         self._user: LegUser | None = None
         self._is_free = False
@@ -68,6 +67,14 @@ class TrunkStream:
         return f"<TrunkStream {self.stream_id} of {self._trunk!r}>"
 
     # the leg of an exchange
+
+    @property
+    def active_s(self) -> float:
+        return self._active_s
+
+    @property
+    def is_unheard(self) -> bool:
+        return self._is_unheard
 
     def begin(self, user: LegUser, head: RequestHead, is_ended: bool) -> None:
         self._user = user
@@ -92,7 +99,7 @@ class TrunkStream:
     def write_body(self, data: bytes) -> None:
         trunk = self._trunk
         caller = self.caller
-        self.active_s = trunk.parts.pump.now_s
+        self._active_s = trunk.parts.pump.now_s
         trunk.http2.send_body(self.stream_id, data, False)
         if caller is not None and caller.unacked_bytes > trunk.lazy_bytes:
             trunk.link.watch(self)
@@ -147,7 +154,7 @@ class TrunkStream:
 
     def on_moved(self, queued_bytes: int) -> None:
         """The server has taken more of the request: let the client send more."""
-        self.active_s = self._trunk.parts.pump.now_s
+        self._active_s = self._trunk.parts.pump.now_s
         if self.caller is not None:
             self.caller.acknowledge(queued_bytes)
 
@@ -155,8 +162,8 @@ class TrunkStream:
 
     def on_head(self, fields: Headers, ended: bool) -> None:
         user = self._user
-        self.is_unheard = False
-        self.active_s = self._trunk.parts.pump.now_s
+        self._is_unheard = False
+        self._active_s = self._trunk.parts.pump.now_s
         if user is None:
             return
         head = read_response(fields, ended)
@@ -167,7 +174,7 @@ class TrunkStream:
     def on_body(self, data: bytes, ended: bool) -> None:
         user = self._user
         self.unacked_bytes += len(data)
-        self.active_s = self._trunk.parts.pump.now_s
+        self._active_s = self._trunk.parts.pump.now_s
         if user is None:
             self.acknowledge(0)
             return
@@ -192,7 +199,7 @@ class TrunkStream:
             user.on_server_lost(reason, code)
 
 
-class Trunk:
+class Trunk(LinkOwner):
     """Owner of a link to a server; listed by its endpoint while it takes requests, and by the pool while it is open."""
 
     __slots__ = (

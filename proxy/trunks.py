@@ -13,7 +13,7 @@ from proxy.model import RequestHead
 from proxy.parts import Parts
 from proxy.policy import balance
 from proxy.pool import Endpoint
-from proxy.seams import Dial
+from proxy.seams import Dial, Dialler
 from proxy.trunk import Trunk, TrunkStream
 from proxy.wire.http2_head import protocol
 
@@ -31,8 +31,8 @@ def needs_settings(head: RequestHead) -> bool:
     return head.method == b"CONNECT" and protocol(head.fields) != b""
 
 
-class TrunkDial:
-    """A trunk on its way, and who waits for it. Satisfies seams.Dialler."""
+class TrunkDial(Dialler):
+    """A trunk on its way, and who waits for it."""
 
     __slots__ = ("_dial", "_endpoint", "_parts", "waiters")
 
@@ -71,6 +71,8 @@ class TrunkDial:
 
 class FinderUser(Protocol):
     """Who needs a stream: an attempt."""
+
+    __slots__ = ()
 
     def pick(self) -> Endpoint:
         """Choose another endpoint, after the one that was dialled has failed and was barred."""

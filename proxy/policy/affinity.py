@@ -18,9 +18,9 @@ MARK_BYTES: Final = 6
 """Of the digest; 10,000 endpoints of one service share a name with a chance of one in five million."""
 
 
-def mark(address: object) -> bytes:
-    """Name an endpoint: twelve hexadecimal digits."""
-    return blake2b(str(address).encode(), digest_size=MARK_BYTES, person=b"tulle-affinity").hexdigest().encode()
+def mark(name: str) -> bytes:
+    """Name an endpoint to a client, by its own name: twelve hexadecimal digits."""
+    return blake2b(name.encode(), digest_size=MARK_BYTES, person=b"tulle-affinity").hexdigest().encode()
 
 
 def cookie_pattern(name: str) -> Callable[[bytes], "re.Match[bytes] | None"]:

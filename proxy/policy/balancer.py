@@ -101,7 +101,7 @@ class Balancer(Generic[E]):
             self._preferred = Group(preferred, balancing, slow_start_s, random)
         self._marks: dict[bytes, E] = {}
         if balancing.affinity.cookie:
-            self._marks = {mark(endpoint.address): endpoint for endpoint in endpoints}
+            self._marks = {mark(endpoint.name): endpoint for endpoint in endpoints}
 
     def __repr__(self) -> str:
         return f"<Balancer {self.balancing.algorithm} of {len(self.endpoints)}>"

@@ -50,8 +50,8 @@ class Load(Protocol):
     """HEALTHY, EJECTED or ON_TRIAL; only policy.outlier and policy.balancer set it."""
 
     @property
-    def address(self) -> object:
-        """What `str` makes a stable name of."""
+    def name(self) -> str:
+        """The same for as long as it stands at its address, in every process."""
         ...
 
 

@@ -54,7 +54,7 @@ class Ring(Generic[E]):
     def __init__(self, endpoints: Sequence[E], slow_start_s: float) -> None:
         self._endpoints = endpoints
         self._slow_start_s = slow_start_s
-        self._seeds = [key_of(str(endpoint.address).encode()) for endpoint in endpoints]
+        self._seeds = [key_of(endpoint.name.encode()) for endpoint in endpoints]
         self._is_even = len({endpoint.weight for endpoint in endpoints}) == 1
         self._owners = array("H", [NO_OWNER]) * SLOTS_COUNT
 

@@ -21,11 +21,15 @@ _METHOD: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}")
 class RequestSink(MessageSink, Protocol):
     """Who hears a RequestReader."""
 
+    __slots__ = ()
+
     def on_request(self, head: RequestHead) -> None: ...
 
 
 class ResponseSink(MessageSink, Protocol):
     """Who hears a ResponseReader."""
+
+    __slots__ = ()
 
     def on_response(self, head: ResponseHead) -> None: ...
 

@@ -64,6 +64,8 @@ def fault_of(error: httptools.HttpParserError) -> WireFault:
 class MessageSink(Protocol):
     """Who hears a reader."""
 
+    __slots__ = ()
+
     def on_body(self, data: bytes) -> None: ...
     def on_end(self) -> None: ...
 

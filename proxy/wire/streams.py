@@ -39,6 +39,8 @@ class Settings(NamedTuple):
 class Http2Sink(Protocol):
     """Who hears a connection. A stream may be heard of once more after it was reset or forgotten: ignore it."""
 
+    __slots__ = ()
+
     def on_head(self, stream_id: int, fields: Headers, ended: bool) -> None:
         """A request (to a server) or a final response (to a client)."""
         ...

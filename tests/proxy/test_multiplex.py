@@ -113,11 +113,13 @@ def test_large_bodies_pass_both_ways_at_once(house: MultiplexHouse) -> None:
     for stream_id in streams:
         client.http2.send_body(stream_id, up, True)
         server.http2.respond(stream_id, OK, False)
-        server.http2.send_body(stream_id, down, True)
+        server.http2.send_body(stream_id, down, False)
     house.run()
     for stream_id in streams:
         assert server.notes.body(stream_id) == up
         assert client.notes.body(stream_id) == down
+        server.http2.send_body(stream_id, b"", True)
+    house.run()
     assert sorted(client.notes.of("closed")) == [(stream_id, NO_ERROR) for stream_id in streams]
 
 

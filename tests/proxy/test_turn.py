@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 from turnhouse import TurnHouse, pair
@@ -235,6 +236,62 @@ def test_a_congested_channel_pauses_its_source_until_it_has_drained(house: TurnH
     assert heard == [b"while congested"]
     channel.close()
     source.close()
+
+
+def test_what_a_turn_writes_leaves_at_its_end_and_not_before(house: TurnHouse) -> None:
+    one, far_one = channel_of(house)
+    two, far_two = channel_of(house)
+    seen: list[bytes] = []
+
+    def answer(channel: SocketChannel) -> None:
+        channel.write(b"answer")
+        for far in (far_one, far_two):
+            far.setblocking(False)
+            with suppress(BlockingIOError):
+                seen.append(far.recv(100))
+            far.settimeout(1.0)
+
+    one.on_data = lambda _: answer(one)
+    two.on_data = lambda _: answer(two)
+    far_one.sendall(b"x")
+    far_two.sendall(b"x")
+    assert house.pump.turn() == 2
+
+    assert seen == []
+    assert [far_one.recv(100), far_two.recv(100)] == [b"answer", b"answer"]
+    one.close()
+    two.close()
+
+
+def test_a_channel_that_closes_sends_what_the_turn_has_written(house: TurnHouse) -> None:
+    channel, far = channel_of(house)
+    house.pump.enter(lambda: (channel.write(b"last "), channel.write(b"words"), channel.close()))
+
+    assert (far.recv(100), far.recv(100)) == (b"last words", b"")
+    assert channel.series.write_bytes == 10
+
+
+def test_a_channel_that_closes_with_more_than_the_kernel_takes_breaks_off(house: TurnHouse) -> None:
+    channel, far = channel_of(house)
+    house.pump.enter(lambda: (channel.write(bytes(50_000_000)), channel.close()))
+    received = [0]
+    with pytest.raises(ConnectionResetError):
+        received += iter(lambda: len(far.recv(1_000_000)), 0)
+    assert 0 < sum(received) < 50_000_000
+
+
+def test_a_client_that_has_ended_still_gets_what_was_written_in_the_same_turn(house: TurnHouse) -> None:
+    client = house.accept(WEB)
+    client.sendall(GET)
+    house.spin()
+    with house.door.dials[0].connect() as server:
+        house.spin()
+        server.recv(1000)
+        server.sendall(OK)  # told first: it was ready first
+        client.shutdown(socket.SHUT_WR)
+        assert house.pump.turn() == 2
+
+        assert (client.recv(1000), client.recv(1000)) == (OK, b"")
 
 
 def test_a_channel_tells_end_and_reset_apart(house: TurnHouse) -> None:

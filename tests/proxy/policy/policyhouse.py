@@ -24,6 +24,10 @@ class Spot:
     probation: int = HEALTHY
     health: Health | None = None
 
+    @property
+    def name(self) -> str:
+        return self.address
+
 
 def spots(count: int, start: int = 1) -> list[Spot]:
     """Endpoints with addresses of their own."""
