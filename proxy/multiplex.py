@@ -24,6 +24,7 @@ class Multiplex(LinkOwner, Limited):
     __slots__ = (
         "_ends_at_s",
         "_is_over",
+        "_max_head_bytes",
         "_since_s",
         "direction",
         "http2",
@@ -47,6 +48,7 @@ class Multiplex(LinkOwner, Limited):
         self._is_over = False
         config = self.parts.config
         self.lazy_bytes = lazy_bytes(config.http2_window_bytes)
+        self._max_head_bytes: int = config.max_head_bytes
         settings = Settings(True, config.http2_streams_count, config.http2_window_bytes, config.max_head_bytes)
         self.link = Link(self, channel, self.parts.pump, settings)
         self.http2 = self.link.http2
@@ -71,7 +73,7 @@ class Multiplex(LinkOwner, Limited):
     def on_head(self, stream_id: int, fields: Headers, ended: bool) -> None:
         self.streams[stream_id] = stream = Stream(self, stream_id)
         try:
-            head = read_request(fields, ended, self.parts.config.max_head_bytes)
+            head = read_request(fields, ended, self._max_head_bytes)
         except WireFault as fault:
             self._count(fault)
             stream.answer(fault.reason, fault.detail)

@@ -204,6 +204,7 @@ class Trunk(LinkOwner):
 
     __slots__ = (
         "_is_closed",
+        "_max_streams_count",
         "_ping_s",
         "endpoint",
         "http2",
@@ -222,6 +223,7 @@ class Trunk(LinkOwner):
         self.endpoint = endpoint
         self.streams: dict[int, TrunkStream] = {}
         self.lazy_bytes = lazy_bytes(config.http2_window_bytes)
+        self._max_streams_count: int = config.trunk_streams_count
         self.idle_since_s = parts.pump.now_s
         self.is_settled = False
         """The server has said what it takes."""
@@ -242,7 +244,8 @@ class Trunk(LinkOwner):
     @property
     def has_room(self) -> bool:
         """Whether another request can be sent now."""
-        return len(self.streams) < min(self.http2.streams_count, self.parts.config.trunk_streams_count)
+        count = len(self.streams)
+        return count < self._max_streams_count and count < self.http2.streams_count
 
     def reset(self, stream_id: int, code: int) -> None:
         """Break a stream off, unless it is over."""

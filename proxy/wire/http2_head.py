@@ -29,22 +29,23 @@ def read_request(fields: Headers, ended: bool, max_head_bytes: int) -> RequestHe
     length_bytes = 0
     is_grpc = has_marks = False
     for name, value in fields:
-        size_bytes += len(name) + len(value)
-        if name == b":path":
+        size = len(name)  # fast: a number tells most names apart
+        size_bytes += size + len(value)
+        if size == 5 and name == b":path":
             path = value
-        elif name == b":method":
+        elif size == 7 and name == b":method":
             method = value
-        elif name == b":authority":
+        elif size == 10 and name == b":authority":
             authority = value
-        elif name == b"content-type":
+        elif size == 12 and name == b"content-type":
             is_grpc = _is_grpc(value)
-        elif name == b"content-length":
+        elif size == 14 and name == b"content-length":
             length_bytes = int(value)
-        elif name == b"host":
+        elif size == 4 and name == b"host":
             if host:
                 raise WireFault("duplicate-host")
             host = value
-        elif name == b"grpc-timeout" or name.startswith(_MARK):
+        elif (size == 12 and name == b"grpc-timeout") or (size > 8 and name[0] == 120 and name.startswith(_MARK)):
             has_marks = True
     if size_bytes > max_head_bytes:
         raise WireFault("head-too-large", f"{size_bytes} bytes of headers")

@@ -1,9 +1,11 @@
 """Rules of the house that a test can hold: the ten stops, the two worlds, the table of reasons, sizes."""
 
 import ast
+import importlib
 import inspect
 import re
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -162,3 +164,25 @@ def test_every_reason_has_a_status_of_its_kind_and_a_meaning() -> None:
         assert reason.status == 0 or 400 <= reason.status < 600
         assert reason.meaning
         assert inspect.cleandoc(reason.meaning) == reason.meaning
+
+
+def classes() -> list[type]:
+    modules = [importlib.import_module(f"proxy.{name_of(path)}") for path in MODULES if path.stem[0] != "_"]
+    return [
+        kind for m in modules for kind in vars(m).values() if inspect.isclass(kind) and kind.__module__ == m.__name__
+    ]
+
+
+def public_names(parts: list[type]) -> set[str]:
+    return {name for part in parts for name in vars(part) if not name.startswith("_")}
+
+
+SEAMS = [kind for kind in classes() if Protocol in kind.__bases__]
+
+
+@pytest.mark.parametrize("seam", SEAMS, ids=lambda seam: seam.__name__)
+def test_who_says_to_satisfy_a_seam_does(seam: type) -> None:
+    """A method that is missing would be the seam's own, which does nothing."""
+    asked = public_names([part for part in seam.__mro__ if part in SEAMS])
+    for kind in set(seam.__subclasses__()) - set(SEAMS):
+        assert asked - public_names([part for part in kind.__mro__ if part not in SEAMS]) == set(), kind
