@@ -20,9 +20,12 @@ CODE = Path(os.environ.get("TULLE_SOAK_CODE", ROOT))
 LOSSY_PORTS, RESET_PORTS = "8081,8082,8085,8086", "8081,8082,8084,8085,8086"
 
 # Loss: packets in both directions; whole connection attempts only where a client can be told. Resets: either end hears
-# of one, the other does not, as when a firewall or a load balancer forgets a connection.
+# of one, the other does not, as when a firewall or a load balancer forgets a connection. The clients' way to their
+# sidecar is good, else one that resets its connection may think it made and the sidecar never hear of it: what is
+# captured still has the wire as its way out here, but not the server as its destination.
 _RULES = (
-    f"-A OUTPUT -o {WIRE} -p tcp --tcp-flags SYN NONE -m statistic --mode random --probability 0.002 -j DROP",
+    f"-A OUTPUT -o {WIRE} -d {SERVER_IP} -p tcp --tcp-flags SYN NONE -m statistic --mode random --probability 0.002"
+    " -j DROP",
     f"-A INPUT -i {WIRE} -p tcp --tcp-flags SYN NONE -m statistic --mode random --probability 0.002 -j DROP",
     f"-A OUTPUT -o {WIRE} -p tcp --syn -m multiport --dports {LOSSY_PORTS} -m statistic --mode random"
     " --probability 0.1 -j DROP",
