@@ -17,7 +17,8 @@ ROOT = Path(__file__).parents[2]
 CODE = Path(os.environ.get("TULLE_SOAK_CODE", ROOT))
 """Where the sidecar is imported from: the checkout, or its compiled build."""
 
-LOSSY_PORTS, RESET_PORTS = "8081,8082,8085,8086", "8081,8082,8084,8085,8086"
+LOSSY_PORTS = "8081,8082,8085,8086,8087,8088"
+RESET_PORTS = f"8084,{LOSSY_PORTS}"
 
 # Loss: packets in both directions; whole connection attempts only where a client can be told. Resets: either end hears
 # of one, the other does not, as when a firewall or a load balancer forgets a connection. The clients' way to their
