@@ -25,8 +25,8 @@ import calls
 import h11
 import streams
 import trio
+from network import SERVER_IP, WORKERS_COUNT
 
-SERVER_IP = "10.254.9.2"
 OWN_IP = "10.254.10.1"
 """Not the sidecar's: connection tracking remembers connections that were reset under it, and would take a new one of
 the sidecar for an old one of ours that had the same ports, or ours for its: captured twice, or not at all."""
@@ -37,7 +37,7 @@ NUMBERS = numbers()
 HANG_S = 40.0
 """Seconds until a request, or a relayed connection, counts as hung; all limits of the sidecars are shorter."""
 
-BURST_COUNT = 150
+BURST_COUNT = 150 * WORKERS_COUNT
 
 PATHS = (
     *("/plain", "/plain", "/plain", "/plain", "/slow", "/big/20000", "/big/400000", "/until-close"),
