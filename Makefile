@@ -72,7 +72,8 @@ test: $(VENV)/.dev $(VENV)/.compiled
 	@.ci/debian run test
 	@$(BIN)/tox -q -e lint,types,imports,unit,compiled,e2e
 
-soak: $(VENV)/.dev
+# TULLE_SOAK_WORKERS=2 is for sidecars of several processes, TULLE_SOAK_CODE=.venv/compiled for compiled ones.
+soak: $(VENV)/.dev $(if $(filter $(VENV)/compiled,$(TULLE_SOAK_CODE)),$(VENV)/.compiled)
 	@.ci/debian run test
 	@TULLE_SOAK_S=$${TULLE_SOAK_S:-300} $(BIN)/tox -q -e soak
 

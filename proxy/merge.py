@@ -192,10 +192,17 @@ class Merged:
         self._sources: dict[int, _Source] = {}
         self._kept: dict[str, float] = {}
         """What workers that are gone have added to gauges that are counters."""
+        self._own: dict[str, Callable[[], float]] = {}
+        """What the parent itself adds to the workers'."""
 
     def add(self, name: str, read: Callable[[], float], meaning: str) -> None:
         """Show a gauge of the parent's own instead of the workers'."""
         self.meter.gauges[name] = (read, meaning)
+
+    def join(self, name: str, read: Callable[[], float], meaning: str) -> None:
+        """Show a gauge of the parent's own together with the workers'."""
+        self._own[name] = read
+        self.add(name, _Gauge(self, name), meaning)
 
     def apply(self, worker: int, news: News) -> None:
         """Add what a worker tells. Workers are told apart by number, never used again."""
@@ -245,6 +252,8 @@ class Merged:
     def gauge(self, name: str) -> float:
         """Read a gauge of all workers."""
         values = [source.gauges[name] for source in self._sources.values() if name in source.gauges]
+        if name in self._own:
+            values.append(self._own[name]())
         if name in _FIRST:
             return min(values, default=0.0)
         if name in _LAST:

@@ -88,8 +88,8 @@ class Parent:
 
     def _add_gauges(self) -> None:
         for name, (read, meaning) in process_metrics(time.time()).items():
-            if name == "process_start_time_seconds":
-                self._merged.add(name, read, meaning)
+            self._merged.join(name, read, meaning)
+        self._merged.join("tasks_running", _tasks_count, "Tasks of the waiting world.")
         self._merged.add(
             "process_resident_memory_bytes",
             lambda: resident_bytes((os.getpid(), *(slot.pid for slot in self._slots if slot.pid))),
@@ -327,6 +327,10 @@ class Parent:
                 )
             self._reporter.client = client
             await self._reporter.run(self.config.report_interval_s, random.random)
+
+
+def _tasks_count() -> float:
+    return trio.lowlevel.current_statistics().tasks_living
 
 
 def run(config: Config, log: Any) -> int:

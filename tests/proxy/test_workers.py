@@ -118,6 +118,16 @@ async def test_all_workers_serve_and_one_admin_port_tells_of_all(launch: Any, se
     assert (await sidecar.admin("/nowhere"))[0] == 404
 
 
+@pytest.mark.trio
+async def test_descriptors_of_the_parent_count_too(launch: Any) -> None:
+    sidecar = launch(1)
+    await sidecar.wait_ready()
+    open_fds = sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in (sidecar.process.pid, *sidecar.pids()))
+    metrics = await sidecar.metrics()
+
+    assert open_fds <= metrics["process_open_fds"] <= open_fds + 8, "each looks by one more, and one asks"
+
+
 def _cpu_ticks(pid: int) -> int:
     with open(f"/proc/{pid}/stat") as file:
         return int(file.read().rpartition(")")[2].split()[11])

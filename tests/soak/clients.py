@@ -5,7 +5,8 @@ What a client can tell of a request whose head it has sent whole (`sent`), by po
 - `cut`: of those, the responses that broke off;
 - `unanswered`: the connection or the stream ended without a head;
 - for gRPC `grpc` instead of `heads`: the response is whole, by its status ("" without one);
-- `left`: the client itself went away first, with or without a response's head (on a port of its own).
+- `left`: the client itself went away first, with or without a response's head (on ports of their own);
+- `seen`: of those, the ones that had begun to be answered, or for gRPC were answered to the end.
 """
 
 import json
@@ -17,13 +18,15 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from itertools import count as numbers
 
+import calls
 import h11
 import streams
 import trio
+from network import SERVER_IP, WORKERS_COUNT
 
-SERVER_IP = "10.254.9.2"
 OWN_IP = "10.254.10.1"
 """Not the sidecar's: connection tracking remembers connections that were reset under it, and would take a new one of
 the sidecar for an old one of ours that had the same ports, or ours for its: captured twice, or not at all."""
@@ -34,7 +37,7 @@ NUMBERS = numbers()
 HANG_S = 40.0
 """Seconds until a request, or a relayed connection, counts as hung; all limits of the sidecars are shorter."""
 
-BURST_COUNT = 150
+BURST_COUNT = 150 * WORKERS_COUNT
 
 PATHS = (
     *("/plain", "/plain", "/plain", "/plain", "/slow", "/big/20000", "/big/400000", "/until-close"),
@@ -256,6 +259,43 @@ async def multiplexing(port: int) -> None:
             await trio.sleep(random.expovariate(20))
 
 
+async def calling(port: int) -> None:
+    """Ask by the real gRPC library, in a thread."""
+    caller = calls.Caller(door(port), port, partial(trio.from_thread.run_sync, count), HANG_S)
+    for _ in range(random.randint(1, 8)):
+        await trio.to_thread.run_sync(caller.ask, port == 8088)
+        await trio.sleep(random.expovariate(20))
+    await trio.to_thread.run_sync(caller.channel.close)
+
+
+def door(port: int) -> str:
+    """Name the socket where gRPC's connections to a port are taken over: the library cannot choose their address."""
+    return f"unix-abstract:soak-{port}"
+
+
+async def carrying(port: int, *, task_status: trio.TaskStatus[None]) -> None:
+    sock = trio.socket.socket(socket.AF_UNIX)
+    await sock.bind("\0" + door(port).partition(":")[2])
+    sock.listen()
+    await trio.serve_listeners(partial(carry, port), [trio.SocketListener(sock)], task_status=task_status)
+
+
+async def carry(port: int, stream: trio.SocketStream) -> None:
+    """Carry a connection on, both ways to their ends."""
+
+    async def pour(source: trio.SocketStream, sink: trio.SocketStream) -> None:
+        async for data in source:
+            await sink.send_all(data)
+        await sink.send_eof()
+
+    try:
+        async with stream, connection(port) as onward, trio.open_nursery() as nursery:
+            nursery.start_soon(pour, stream, onward)
+            nursery.start_soon(pour, onward, stream)
+    except* (trio.BrokenResourceError, OSError):
+        pass
+
+
 async def bursting(seconds: float) -> None:
     """Be many, then gone: what the sidecars take as the time to give memory back."""
     async with AsyncExitStack() as stack:
@@ -278,11 +318,21 @@ async def main(seconds: float, seed: int, who: str) -> None:
     if who == "burst":
         await bursting(seconds)
         return
-    deadline_s = trio.current_time() + seconds
+    async with trio.open_nursery() as doors:
+        for port in (8087, 8088):
+            await doors.start(carrying, port)
+        await bustling(trio.current_time() + seconds, who)
+        doors.cancel_scope.cancel()
+    print(json.dumps(TALLY))
+
+
+async def bustling(deadline_s: float, who: str) -> None:
     crowd = (
         (steady, 12, ()),
         (multiplexing, 4, (8085,)),
         (multiplexing, 3, (8086,)),
+        (calling, 3, (8087,)),
+        (calling, 2 if who == "all" else 0, (8088,)),
         (closing, 6, ()),
         (uploading, 4, ()),
         (leaving, 6 if who == "all" else 0, ()),
@@ -293,7 +343,6 @@ async def main(seconds: float, seed: int, who: str) -> None:
         for actor, number, arguments in crowd:
             for _ in range(number):
                 nursery.start_soon(again, actor, deadline_s, *arguments)
-    print(json.dumps(TALLY))
 
 
 if __name__ == "__main__":

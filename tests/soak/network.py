@@ -14,15 +14,21 @@ CLIENT_IP, SERVER_IP = "10.254.9.1", "10.254.9.2"
 WIRE = "soak0"
 HOUSE = Path(__file__).parent
 ROOT = Path(__file__).parents[2]
-CODE = Path(os.environ.get("TULLE_SOAK_CODE", ROOT))
+CODE = ROOT / os.environ.get("TULLE_SOAK_CODE", "")
 """Where the sidecar is imported from: the checkout, or its compiled build."""
+WORKERS_COUNT = int(os.environ.get("TULLE_SOAK_WORKERS", "1"))
+"""Of each sidecar."""
 
-LOSSY_PORTS, RESET_PORTS = "8081,8082,8085,8086", "8081,8082,8084,8085,8086"
+LOSSY_PORTS = "8081,8082,8085,8086,8087,8088"
+RESET_PORTS = f"8084,{LOSSY_PORTS}"
 
 # Loss: packets in both directions; whole connection attempts only where a client can be told. Resets: either end hears
-# of one, the other does not, as when a firewall or a load balancer forgets a connection.
+# of one, the other does not, as when a firewall or a load balancer forgets a connection. The clients' way to their
+# sidecar is good, else one that resets its connection may think it made and the sidecar never hear of it: what is
+# captured still has the wire as its way out here, but not the server as its destination.
 _RULES = (
-    f"-A OUTPUT -o {WIRE} -p tcp --tcp-flags SYN NONE -m statistic --mode random --probability 0.002 -j DROP",
+    f"-A OUTPUT -o {WIRE} -d {SERVER_IP} -p tcp --tcp-flags SYN NONE -m statistic --mode random --probability 0.002"
+    " -j DROP",
     f"-A INPUT -i {WIRE} -p tcp --tcp-flags SYN NONE -m statistic --mode random --probability 0.002 -j DROP",
     f"-A OUTPUT -o {WIRE} -p tcp --syn -m multiport --dports {LOSSY_PORTS} -m statistic --mode random"
     " --probability 0.1 -j DROP",
@@ -78,6 +84,16 @@ def make_it_good() -> None:
     """End what `make_it_bad` began, so that what is half open is found out."""
     inside(CLIENT, "iptables-legacy", "-F", "INPUT")
     inside(CLIENT, "iptables-legacy", "-F", "OUTPUT")
+
+
+def memory_kb(pid: int) -> list[int]:
+    """Measure the anonymous memory of a process and of each of its children; what they share is divided among them.
+
+    The rest is files' pages: how many of them count here depends on who else on this machine has them in use.
+    """
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    rollups = (Path(f"/proc/{one}/smaps_rollup").read_text().partition("\nPss_Anon:")[2] for one in (pid, *children))
+    return [int(rollup.split()[0]) for rollup in rollups]
 
 
 @contextmanager

@@ -1,5 +1,6 @@
-"""The servers of the soak: HTTP/1 on 8081 and 8082, an echo on 8083 and 8084, HTTP/2 on 8085,
-gRPC on 8086. Some paths misbehave. On 8090 they tell how many requests they heard, and how many POST twice.
+"""The servers of the soak: HTTP/1 on 8081 and 8082, an echo on 8083 and 8084, HTTP/2 on 8085, gRPC in frames of our
+own on 8086, by the real library on 8087 and 8088. Some paths misbehave. On 8090 they tell how many requests they heard,
+and how many POST twice.
 """
 
 import json
@@ -7,7 +8,9 @@ import random
 import socket
 import struct
 from collections import Counter
+from functools import partial
 
+import calls
 import h11
 import streams
 import trio
@@ -117,6 +120,8 @@ HANDLERS = {8081: http, 8082: http, 8083: echo, 8084: echo, 8085: http2, 8086: h
 
 
 async def main() -> None:
+    in_our_thread = partial(trio.from_thread.run_sync, note, trio_token=trio.lowlevel.current_trio_token())
+    grpc_servers = [calls.serve(port, in_our_thread) for port in (8087, 8088)]  # a server is gone with its object
     async with trio.open_nursery() as nursery:
         for port, handler in HANDLERS.items():
             listeners = await trio.open_tcp_listeners(port, host="0.0.0.0", backlog=1024)
@@ -125,7 +130,7 @@ async def main() -> None:
                 await tolerant(handler, stream)
 
             nursery.start_soon(trio.serve_listeners, serve, listeners)
-        print("serving", flush=True)
+        print("serving, gRPC on", len(grpc_servers), "ports", flush=True)
 
 
 if __name__ == "__main__":
