@@ -30,6 +30,17 @@ _END_KEEP_10: Final = b"Connection: keep-alive\r\n\r\n"
 _END: Final = b"\r\n"
 
 
+class _Nobody:
+    """Hears a reader that reads no more: were it the conversation, these two would wait for the garbage collector."""
+
+    def on_request(self, head: RequestHead) -> None: ...
+    def on_body(self, data: bytes) -> None: ...
+    def on_end(self) -> None: ...
+
+
+_NOBODY: Final = _Nobody()
+
+
 class Conversation:
     """Sink of the client's request reader, caller of its exchanges; owns the channel until a tunnel takes it."""
 
@@ -192,11 +203,11 @@ class Conversation:
             raise AssertionError("HTTP/1 switches on connections of its own")
         self._exchange = None
         self.channel.write(head.raw)
-        leg.reader.stop()
+        leg.reader.release()
         leg.channel.feed_from(None)
         early = self._reader.rest
         tunnel = Tunnel(self.session, self.channel, leg.endpoint)
-        self._reader.stop()
+        self._let_reader_go()
         self.session.become(tunnel)
         tunnel.join(leg.channel, early, leg.reader.rest)
 
@@ -297,8 +308,12 @@ class Conversation:
         if self._linger is not None:
             self._linger.cancel()
             self._linger = None
-        self._reader.release()
+        self._let_reader_go()
         self.session.on_done()
+
+    def _let_reader_go(self) -> None:
+        self._reader.release()
+        self._reader.sink = _NOBODY
 
     # limits
 
