@@ -14,7 +14,8 @@ from proxy.model import LENGTH, NO_BODY, UNTIL_CLOSE, RequestHead, ResponseHead
 from proxy.wire.head import read_request, read_response
 from proxy.wire.message import BLANK, BODY, DONE, HEAD, MessageReader, MessageSink, fault_of
 
-_KNOWN_METHODS: Final = frozenset(b"GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH".split())
+_KNOWN_METHODS: Final = {method: method for method in b"GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH".split()}
+"""Looked up for the one that is kept here: a reader keeps its last method for as long as its connection lives."""
 _METHOD: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}")
 
 
@@ -51,7 +52,10 @@ class RequestReader(MessageReader[RequestSink]):
             space = head.find(b" ")
             method = head if space < 0 else head[:space]
             fresh = head
-            if method not in _KNOWN_METHODS:
+            known = _KNOWN_METHODS.get(method)
+            if known is not None:
+                method = known
+            else:
                 if not _METHOD.fullmatch(method):
                     raise WireFault("bad-request-line", "the method is no token of at most 32 bytes")
                 # llhttp knows a list of methods; any other is validated as the nearest it knows.
