@@ -192,11 +192,11 @@ class Conversation(Caller, RequestSink):
             raise AssertionError("HTTP/1 switches on connections of its own")
         self._exchange = None
         self.channel.write(head.raw)
-        leg.reader.stop()
+        leg.reader.release()
         leg.channel.feed_from(None)
         early = self._reader.rest
         tunnel = Tunnel(self.session, self.channel, leg.endpoint)
-        self._reader.stop()
+        self._reader.release()
         self.session.become(tunnel)
         tunnel.join(leg.channel, early, leg.reader.rest)
 

@@ -6,7 +6,13 @@ lists of CPython, which a full collection empties; and free pieces of the C libr
 malloc_trim gives back to the kernel. All three take a few milliseconds, so it is done once for each burst, and only
 when things have calmed down.
 
-Source: malloc_trim(3); mallopt(3), M_ARENA_MAX.
+CPython keeps small objects by their size: pools of 16 KB, in arenas of a megabyte that go back to the kernel when they
+are empty, and not before. One object that outlives a burst can so keep a megabyte of it. What keeps them few stands
+elsewhere: a connection that is over is gone at once (tests/proxy/test_garbage.py), so that its memory serves what comes
+next; connections hold no objects of the sizes that lasting values have (boxed numbers, short bytes); and what lasts is
+made before the first connection, or counted in place.
+
+Sources: malloc_trim(3); mallopt(3), M_ARENA_MAX; CPython's Objects/obmalloc.c, "Arenas".
 """
 
 import gc

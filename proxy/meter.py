@@ -50,7 +50,7 @@ class StatusSeries:
 class HttpSeries:
     """Requests of one direction to one peer."""
 
-    __slots__ = ("by_status", "holders", "labels", "peer", "requests")
+    __slots__ = ("by_status", "holders", "labels", "peer", "requests", "seen", "seen_s")
 
     def __init__(self, labels: Labels, peer: object) -> None:
         self.labels = labels
@@ -58,6 +58,9 @@ class HttpSeries:
         """contract.report.Peer, for reports."""
         self.holders = 0
         self.requests = 0
+        self.seen = -1
+        """What `touched` was when Meter.expire last saw a change, at `seen_s`."""
+        self.seen_s = 0.0
         self.by_status: dict[tuple[int, str], StatusSeries] = {}
 
     @property
@@ -81,7 +84,18 @@ class HttpSeries:
 class TcpSeries:
     """Connections of one direction with one peer."""
 
-    __slots__ = ("closed", "holders", "labels", "open_now", "opened", "peer", "read_bytes", "write_bytes")
+    __slots__ = (
+        "closed",
+        "holders",
+        "labels",
+        "open_now",
+        "opened",
+        "peer",
+        "read_bytes",
+        "seen",
+        "seen_s",
+        "write_bytes",
+    )
 
     def __init__(self, labels: Labels, peer: object) -> None:
         self.labels = labels
@@ -91,8 +105,11 @@ class TcpSeries:
         self.open_now = 0
         self.read_bytes = 0
         self.write_bytes = 0
-        self.closed: dict[str, int] = {}
-        """By errno name; "" for an orderly end."""
+        self.closed: dict[str, int] = {"": 0}
+        """By errno name; "" for an orderly end, which is there from the start: made at the end of a burst, it
+        would outlive it in the middle of its memory (proxy.memory)."""
+        self.seen = -1
+        self.seen_s = 0.0
 
     @property
     def touched(self) -> int:
@@ -124,7 +141,6 @@ class Meter:
         self.overflows_count = 0
         self.names_count = 0
         """Series that TLS clients have named (the label `sni`, always the last): bounded by proxy.naming."""
-        self._seen: dict[int, tuple[int, float]] = {}
 
     def take_http(self, labels: Labels, peer: object) -> HttpSeries:
         """Hold a series of requests; give it back with `give`."""
@@ -158,12 +174,11 @@ class Meter:
 
     def _expire(self, table: dict[Labels, S], now_s: float, idle_s: float) -> None:
         for labels, series in list(table.items()):
-            touched, since_s = self._seen.get(id(series), (-1, now_s))
-            if series.touched != touched or series.holders or series.is_live:
-                self._seen[id(series)] = (series.touched, now_s)
-            elif now_s - since_s >= idle_s:
+            if series.touched != series.seen or series.holders or series.is_live:
+                series.seen = series.touched
+                series.seen_s = now_s
+            elif now_s - series.seen_s >= idle_s:
                 del table[labels]
-                del self._seen[id(series)]
                 self.names_count -= labels[-1][0] == "sni"
 
     def statistics(self) -> Iterator[tuple[str, float]]:

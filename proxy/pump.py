@@ -83,7 +83,9 @@ class Pump(Clock):
         self._epoll = select.epoll()
         self._new: set[int] = set()
         """Registered in this turn: events that were collected before are of others, closed since."""
-        self._handlers: dict[int, Handler] = {}
+        self._handlers: list[Handler | None] = []
+        """By descriptor: the kernel gives the lowest free one, so the list is as long as there were ever connections at
+        once. A dictionary would hold a boxed number for each, and its memory would not go back (proxy.memory)."""
         self._suspended: set[int] = set()
         self._dirty: list[Flushable] = []
         self._deferred: list[Callable[[], None]] = []
@@ -100,11 +102,14 @@ class Pump(Clock):
 
     def register(self, fd: int, events: int, handler: Handler) -> None:
         """Call `handler` whenever `fd` is ready for one of `events`, or broken; no other from now on."""
-        if fd in self._handlers:
+        handlers = self._handlers
+        while fd >= len(handlers):
+            handlers.append(None)
+        if handlers[fd] is not None:
             self._change_hands(fd, events)
         else:
             self._epoll.register(fd, events)
-        self._handlers[fd] = handler
+        handlers[fd] = handler
         self._new.add(fd)
 
     def _change_hands(self, fd: int, events: int) -> None:
@@ -123,12 +128,14 @@ class Pump(Clock):
         after it has taken what is still to be had.
         """
         before = self._handlers[fd]
+        if before is None:
+            raise AssertionError("nobody hears of this descriptor")
 
         def on_ready(events: int) -> None:
             if events & event:
                 handler()
                 events &= ~(event | BROKEN)
-            if events and fd in self._handlers:
+            if events and self._handlers[fd] is not None:
                 before(events)
 
         self._handlers[fd] = on_ready
@@ -145,14 +152,22 @@ class Pump(Clock):
 
     def unregister(self, fd: int) -> None:
         """Forget `fd`; to be called before it is closed."""
-        if self._handlers.pop(fd, None) is not None and fd not in self._suspended:
+        if self._forget(fd) and fd not in self._suspended:
             self._epoll.unregister(fd)
         self._suspended.discard(fd)
 
     def leave(self, fd: int) -> None:
         """Forget `fd`, which is closed in the next breath, and nobody else has it open: so epoll forgets it unasked."""
-        self._handlers.pop(fd, None)
+        self._forget(fd)
         self._suspended.discard(fd)
+
+    def _forget(self, fd: int) -> bool:
+        """Have no handler for `fd`; tell whether there was one. A socket that is closed already has no descriptor."""
+        handlers = self._handlers
+        if not 0 <= fd < len(handlers) or handlers[fd] is None:
+            return False
+        handlers[fd] = None
+        return True
 
     # the turn
 
@@ -166,7 +181,7 @@ class Pump(Clock):
         new.clear()
         ready = self._epoll.poll(wait_s, MAX_EVENTS_COUNT)
         for fd, events in ready:
-            handler = handlers.get(fd)
+            handler = handlers[fd]
             if handler is None or fd in new:
                 continue  # closed by an earlier handler of this turn, which may have given its number to another
             self.now_s = clock()

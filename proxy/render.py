@@ -186,6 +186,7 @@ def _tcp(tcp: list[TcpSeries]) -> Iterator[str]:
         yield "".join(
             f"{metrics.TCP_CLOSE_TOTAL}{labels(series.labels, ('errno', errno))} {count}\n"
             for errno, count in series.closed.items()
+            if count
         )
 
 

@@ -5,25 +5,14 @@ from typing import Final
 
 from proxy.channel import PAUSED_BY_PEER, PAUSED_BY_TURN, SocketChannel
 from proxy.errors import WireFault
-from proxy.model import Headers, RequestHead, ResponseHead
+from proxy.model import Headers, RequestHead
 from proxy.pool import Endpoint, Pool
 from proxy.seams import Leg, LegUser
-from proxy.wire.http1 import ResponseReader, ResponseSink
+from proxy.wire.http1 import NOBODY, ResponseReader
 
 TRUSTED_IDLE_S: Final = 0.05
 """A connection used less than this ago is not asked whether it still lives: no server's idle time is so short, and
 asking costs a system call for each request."""
-
-
-class _Nobody(ResponseSink):
-    """Hears an idle connection; a server that speaks unasked has nothing to say."""
-
-    def on_response(self, head: ResponseHead) -> None: ...
-    def on_body(self, data: bytes) -> None: ...
-    def on_end(self) -> None: ...
-
-
-_NOBODY: Final = _Nobody()
 
 
 class Server(Leg):
@@ -35,7 +24,7 @@ class Server(Leg):
         self.channel = channel
         self.endpoint = endpoint
         self.pool = pool
-        self.reader = ResponseReader(_NOBODY, max_head_bytes)
+        self.reader = ResponseReader(NOBODY, max_head_bytes)
         self.is_reused = False
         self.idle_since_s = 0.0
         self._user: LegUser | None = None
@@ -92,7 +81,7 @@ class Server(Leg):
     def end(self, reusable: bool, now_s: float) -> None:
         """Go into the pool, or close."""
         self._user = None
-        self.reader.sink = _NOBODY
+        self.reader.sink = NOBODY
         self.channel.feed_from(None)
         if reusable and not self.reader.rest and self.channel.is_open and not self.channel.queued_bytes:
             self.channel.resume(PAUSED_BY_PEER)

@@ -14,7 +14,8 @@ from proxy.model import LENGTH, NO_BODY, UNTIL_CLOSE, RequestHead, ResponseHead
 from proxy.wire.head import read_request, read_response
 from proxy.wire.message import BLANK, BODY, DONE, HEAD, MessageReader, MessageSink, fault_of
 
-_KNOWN_METHODS: Final = frozenset(b"GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH".split())
+_KNOWN_METHODS: Final = {method: method for method in b"GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH".split()}
+"""Looked up for the one that is kept here: a reader keeps its last method for as long as its connection lives."""
 _METHOD: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}")
 
 
@@ -34,6 +35,18 @@ class ResponseSink(MessageSink, Protocol):
     def on_response(self, head: ResponseHead) -> None: ...
 
 
+class _Nobody(RequestSink, ResponseSink):
+    """Hears a reader whose bytes are nobody's; a server that speaks unasked has nothing to say."""
+
+    def on_request(self, head: RequestHead) -> None: ...
+    def on_response(self, head: ResponseHead) -> None: ...
+    def on_body(self, data: bytes) -> None: ...
+    def on_end(self) -> None: ...
+
+
+NOBODY: Final = _Nobody()
+
+
 class RequestReader(MessageReader[RequestSink]):
     """Reads a client's requests."""
 
@@ -45,6 +58,10 @@ class RequestReader(MessageReader[RequestSink]):
         self._is_upgraded = False
         super().__init__(sink, max_head_bytes)
 
+    def release(self) -> None:
+        self.sink = NOBODY
+        super().release()
+
     def _renew(self) -> None:
         self._parser = httptools.HttpRequestParser(self)
 
@@ -55,7 +72,10 @@ class RequestReader(MessageReader[RequestSink]):
             space = head.find(b" ")
             method = head if space < 0 else head[:space]
             fresh = head
-            if method not in _KNOWN_METHODS:
+            known = _KNOWN_METHODS.get(method)
+            if known is not None:
+                method = known
+            else:
                 if not _METHOD.fullmatch(method):
                     raise WireFault("bad-request-line", "the method is no token of at most 32 bytes")
                 # llhttp knows a list of methods; any other is validated as the nearest it knows.
@@ -135,6 +155,10 @@ class ResponseReader(MessageReader[ResponseSink]):
             self._finish()
             return True
         return self._state == DONE
+
+    def release(self) -> None:
+        self.sink = NOBODY
+        super().release()
 
     def _renew(self) -> None:
         self._parser = httptools.HttpResponseParser(self)

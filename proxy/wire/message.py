@@ -143,7 +143,7 @@ class MessageReader(Generic[S]):
         self._state = STOPPED
 
     def release(self) -> None:
-        """Let the parser go, which holds this reader; nothing is read any more."""
+        """Read no more, and let go of parser and sink, which hold this reader."""
         self._state = STOPPED
         self._parser = None
 

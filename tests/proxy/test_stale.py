@@ -47,6 +47,26 @@ def test_an_event_of_a_closed_connection_does_not_reach_the_next_one_with_its_nu
         sock.close()
 
 
+def test_who_forgets_a_socket_that_is_closed_already_makes_no_other_deaf() -> None:
+    """A closed socket's number is -1, which a list takes for its last place."""
+    pump = Pump(time.perf_counter, raise_bug)
+    near, far = socket.socketpair()
+    closed, peer = socket.socketpair()
+    heard: list[int] = []
+    pump.register(near.fileno(), READ, heard.append)
+    closed.close()
+    pump.unregister(closed.fileno())
+    pump.leave(closed.fileno())
+    pump.leave(1_000_000)
+    far.send(b"x")
+    pump.turn()
+
+    assert heard == [READ]
+    pump.close()
+    for sock in (near, far, peer):
+        sock.close()
+
+
 def test_a_connection_that_was_resumed_is_read_whatever_was_said_while_it_was_paused() -> None:
     """It is told of a hang-up that was collected while it did not read; there is still something to be read."""
     pump = Pump(time.perf_counter, raise_bug)

@@ -388,4 +388,4 @@ def test_connections_of_a_dead_worker_have_ended_with_it() -> None:
     merged.lose(1)
     (found,) = merged.meter.tcp.values()
 
-    assert (found.opened, found.open_now, found.closed) == (3, 0, {OWNER_DIED: 3})
+    assert (found.opened, found.open_now, found.closed) == (3, 0, {"": 0, OWNER_DIED: 3})

@@ -229,6 +229,19 @@ def test_a_head_larger_than_the_limit_is_refused_even_without_an_end() -> None:
     assert read_requests([head + b"\r\n\r\n"], max_head_bytes=4096)[-1] == ("end", b"")
 
 
+@pytest.mark.parametrize("method", [b"GET", b"POST", b"OPTIONS"])
+def test_a_reader_keeps_no_copy_of_a_usual_method(method: bytes) -> None:
+    """Every open connection has a reader, and it would be one more small object of each."""
+    methods = []
+    for _ in range(2):
+        notes = Notes()
+        RequestReader(notes, 65536).feed(method + b" / HTTP/1.1\r\nHost: web\r\nContent-Length: 0\r\n\r\n")
+        methods += [head.method for head in notes.heads if isinstance(head, RequestHead)]
+
+    assert methods == [method, method]
+    assert methods[0] is methods[1]
+
+
 def test_what_follows_a_message_waits_unparsed() -> None:
     notes = Notes()
     reader = RequestReader(notes, 65536)
