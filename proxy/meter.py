@@ -22,7 +22,7 @@ GRPC_STATUSES: Final = frozenset(map(str, range(17)))
 
 GRPC_UNKNOWN: Final = "2"
 
-_BUCKETS: Final = list(LATENCY_BUCKETS_MS)
+_BUCKETS: Final = [float(bound_ms) for bound_ms in LATENCY_BUCKETS_MS]
 _BUCKETS_COUNT: Final = len(_BUCKETS) + 1
 
 

@@ -40,6 +40,7 @@ class TrunkStream(Leg, Mover):
 
     __slots__ = (
         "_active_s",
+        "_has_body",
         "_is_free",
         "_is_held",
         "_is_unheard",
@@ -62,6 +63,7 @@ class TrunkStream(Leg, Mover):
         self._user: LegUser | None = None
         self._is_free = False
         self._is_held = False
+        self._has_body = False
 
     def __repr__(self) -> str:
         return f"<TrunkStream {self.stream_id} of {self._trunk!r}>"
@@ -75,6 +77,11 @@ class TrunkStream(Leg, Mover):
     @property
     def is_unheard(self) -> bool:
         return self._is_unheard
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody waits for more of the response."""
+        return self._user is None
 
     def begin(self, user: LegUser, head: RequestHead, is_ended: bool) -> None:
         self._user = user
@@ -100,6 +107,7 @@ class TrunkStream(Leg, Mover):
         trunk = self._trunk
         caller = self.caller
         self._active_s = trunk.parts.pump.now_s
+        self._has_body = True
         trunk.http2.send_body(self.stream_id, data, False)
         if caller is not None and caller.unacked_bytes > trunk.lazy_bytes:
             trunk.link.watch(self)
@@ -118,7 +126,7 @@ class TrunkStream(Leg, Mover):
         self._user = None
         self._is_held = False
         self.acknowledge(0)
-        if not is_request_done or self._trunk.http2.queued_bytes(self.stream_id):
+        if not is_request_done or (self._has_body and self._trunk.http2.queued_bytes(self.stream_id)):
             self._trunk.reset(self.stream_id, CANCEL)
 
     def cancel(self, code: int) -> None:
@@ -288,10 +296,13 @@ class Trunk(LinkOwner):
         stream = self.streams.pop(stream_id, None)
         if stream is not None:
             stream.acknowledge(0)
-            if code == REFUSED_STREAM:
-                stream.lose(f"stream-refused:{self.endpoint.address} goes away", code)
-            else:
-                stream.lose(f"bad-response:malformed, from {self.endpoint.address}", code)
+            if not stream.is_over:
+                address = self.endpoint.address
+                refused = code == REFUSED_STREAM
+                stream.lose(
+                    f"stream-refused:{address} goes away" if refused else f"bad-response:malformed, from {address}",
+                    code,
+                )
         if not self.streams:
             self._on_idle()
 
