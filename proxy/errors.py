@@ -112,10 +112,6 @@ class WireFault(TulleError):
     """A peer broke HTTP/1. The reader raises it without knowing who is at fault; the exchange names the side."""
 
 
-class ConnectFault(TulleError):
-    """No connection to a server."""
-
-
 class ConfigFault(Exception):
     """Bad settings; `faults` names every one of them at once."""
 

@@ -107,10 +107,6 @@ class RequestHead:
         self.fields = fields
         self.is_grpc = is_grpc
 
-    @property
-    def is_http2(self) -> bool:
-        return bool(self.fields)
-
     def value(self, name: bytes) -> bytes:
         """Find a header by its lower-case name; the first one's value, or nothing; of cookies all crumbs."""
         if not self.fields:

@@ -21,7 +21,7 @@ parent and workers wait: for each other's messages, for the moment to tell, for 
 """
 PURE = {"errors", "model", "config", "render", "merge", "seams"}
 IMPURE = {"ssl", "select", "time", "random", "logging", "os", "structlog"}
-FAILING = {"WireFault", "ConnectFault", "fault", "_charge", "fail", "answer", "lose", "break_off"}
+FAILING = {"WireFault", "fault", "_charge", "fail", "answer", "lose", "break_off"}
 FAILING |= {"expire", "notice", "on_server_lost", "on_dial_failed", "on_unreached"}
 """Calls in which a reason is named, as `word` or `word:detail`; details alone have blanks."""
 _WORD = re.compile(r"([a-z0-9-]+)(?::|$)")

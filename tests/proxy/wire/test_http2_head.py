@@ -19,7 +19,6 @@ def test_a_request_is_read() -> None:
     assert (found.method, found.target, found.framing, found.length_bytes) == (b"POST", b"/", UNTIL_CLOSE, 7)
     assert found.is_grpc
     assert found.has_marks
-    assert found.is_http2
     assert found.fields is fields
     assert found.value(b":authority") == b"a"
 
