@@ -10,8 +10,10 @@ All functions block for a few milliseconds: call them in a thread. Sources: veth
 
 import errno
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from pyroute2 import IPRoute, NetlinkError
 
@@ -35,6 +37,8 @@ NETNS_FOLDER = "/run/netns"
 _OWN = "/proc/thread-self/ns/net"  # a namespace is a thread's: other threads of the process stay where they are
 _IFA_F_NODAD = 2  # an address is usable at once: nobody else can have it
 _SCOPE_LINK = 253
+_RTN_LOCAL = 2
+_OWN_TIMEOUT_S = 5.0  # usually a millisecond or two
 _PERMANENT = 0x80  # NUD_PERMANENT
 # Fixed link addresses, so that neighbours are told and nobody has to ask (neighbour discovery on a link that has just
 # come up loses its first question, and IPv6 asks again only after a second).
@@ -115,6 +119,7 @@ def set_up_node() -> None:
             ip.addr("add", index=1, address=address, prefixlen=32)
         for address in (NODE_V6, API_V6, DNS_V6):
             ip.addr("add", index=1, address=address, prefixlen=128, flags=_IFA_F_NODAD)
+        _wait_for_own(ip, NODE_V6, API_V6, DNS_V6)
         # An address that no pod has is refused at once. One of a service needs a route for the node's own connections
         # to come as far as the rules, which give it a pod's address or refuse it.
         for pods in (POD_NETWORK_V4, POD_NETWORK_V6):
@@ -135,6 +140,8 @@ def add_pod(node: int, addresses: PodAddresses) -> int:
             _set_up_pod(addresses)
         with inside(node):
             _set_up_node_end(addresses)
+        with inside(pod), IPRoute() as ip:
+            _wait_for_own(ip, addresses.v6)
     except BaseException:
         os.close(pod)
         raise
@@ -181,6 +188,26 @@ def remove_pod(node: int, addresses: PodAddresses) -> None:
             except NetlinkError as error:
                 if error.code != errno.ENODEV:  # the pod's namespace went in between, and took the link with it
                     raise
+
+
+def _wait_for_own(ip: IPRoute, *addresses: str) -> None:
+    """Return when the kernel takes these IPv6 addresses for its own; raise TimeoutError.
+
+    It does so in a work queue, some time after they were added (net/ipv6/addrconf.c, `addrconf_dad_work`); a socket
+    that is connected before keeps the route that it found instead.
+    """
+    deadline_s = time.monotonic() + _OWN_TIMEOUT_S
+    while not all(map(partial(_is_own, ip), addresses)):
+        if time.monotonic() > deadline_s:
+            raise TimeoutError(f"the kernel does not take for its own: {', '.join(addresses)}")
+        time.sleep(0.001)
+
+
+def _is_own(ip: IPRoute, address: str) -> bool:
+    try:
+        return bool(ip.route("get", dst=address)[0]["type"] == _RTN_LOCAL)
+    except NetlinkError:  # no route at all
+        return False
 
 
 def _write_settings(settings: dict[str, str]) -> None:

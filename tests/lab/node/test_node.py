@@ -58,7 +58,7 @@ def test_init_containers_run_in_order_and_a_sidecar_holds_the_main_ones_until_it
     async def work() -> None:
         async with bench() as b:
             side = shell(
-                "side", "sleep 0.3; touch /v/up; trap 'sleep 0.1; echo side >> /v/ends; exit 0' TERM; sleep 100 & wait"
+                "side", "sleep 0.3; trap 'sleep 0.1; echo side >> /v/ends; exit 0' TERM; touch /v/up; sleep 100 & wait"
             )
             side |= {
                 "restartPolicy": "Always",
@@ -67,7 +67,7 @@ def test_init_containers_run_in_order_and_a_sidecar_holds_the_main_ones_until_it
             mount = {"volumeMounts": [{"name": "v", "mountPath": "/v"}]}
             first = shell("first", "echo first >> /v/order")
             last = shell("last", "ls /v/up; echo last >> /v/order")
-            main = shell("main", "cat /v/order /v/posted; trap 'echo main >> /v/ends; exit 0' TERM; sleep 100 & wait")
+            main = shell("main", "trap 'echo main >> /v/ends; exit 0' TERM; cat /v/order /v/posted; sleep 100 & wait")
             main["lifecycle"] = {"postStart": {"exec": {"command": ["touch", "/v/posted"]}}}
             main["command"][2] = "while [ ! -e /v/posted ]; do sleep 0.02; done; " + main["command"][2]
             inits = [{**c, **mount} for c in (first, side, last)]
