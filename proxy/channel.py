@@ -34,9 +34,9 @@ class SocketChannel(Flushable):
 
     Callbacks come from the pump only; no method calls one of them. `on_data` hears buffers as they came, `on_eof` the
     end of the peer's direction, `on_lost` the errno name of a connection that broke (the channel is closed already),
-    `on_flushed`, once, that all written bytes have left for the kernel. What is written is sent at the
-    end of the turn; the channel keeps a reference to it. `feed_from` names the channel to pause while this one is
-    congested (more than `high_bytes` unsent, until less than `low_bytes`).
+    `on_flushed`, once, that all written bytes have left for the kernel. What is written is sent at the end of the turn;
+    the channel keeps a reference to it. `feed_from` names the channel to pause while this one is congested (more than
+    `high_bytes` unsent, until less than `low_bytes`).
     """
 
     __slots__ = (

@@ -298,11 +298,10 @@ class Trunk(LinkOwner):
             stream.acknowledge(0)
             if not stream.is_over:
                 address = self.endpoint.address
-                refused = code == REFUSED_STREAM
-                stream.lose(
-                    f"stream-refused:{address} goes away" if refused else f"bad-response:malformed, from {address}",
-                    code,
-                )
+                if code == REFUSED_STREAM:
+                    stream.lose(f"stream-refused:{address} goes away", code)
+                else:
+                    stream.lose(f"bad-response:malformed, from {address}", code)
         if not self.streams:
             self._on_idle()
 

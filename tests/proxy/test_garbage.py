@@ -5,6 +5,7 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
 from turnhouse import TurnHouse
 
 from contract.discovery import Destination, Endpoint
@@ -27,8 +28,7 @@ POLICY = ServicePolicy(
     circuit_breaker=CircuitBreaker(consecutive_failures_count=5),
     service_concurrency=Concurrency(100, 10),
 )
-
-
+_UPGRADE = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
 OF_CONNECTIONS = (Session, Conversation, Tunnel, Server, RequestReader, ResponseReader, SocketChannel, Exchange)
 
 
@@ -70,42 +70,30 @@ def test_an_exchange_that_is_over_is_gone() -> None:
     assert left == []
 
 
-def test_connections_that_are_over_are_gone() -> None:
+@pytest.mark.parametrize(
+    ("asked", "answered", "spoken"),
+    [
+        (b"", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", b""),
+        (_UPGRADE, b"HTTP/1.1 101 Switching Protocols\r\n" + _UPGRADE + b"\r\n", b"frame"),
+    ],
+    ids=["HTTP", "a tunnel that was HTTP"],
+)
+def test_connections_that_are_over_are_gone(asked: bytes, answered: bytes, spoken: bytes) -> None:
     house = serving()
     with without_collector():
         client = house.accept(WEB)
-        client.sendall(b"GET / HTTP/1.1\r\nHost: web\r\n\r\n")
+        client.sendall(b"GET / HTTP/1.1\r\nHost: web\r\n" + asked + b"\r\n")
         house.spin()
         with house.door.dials.pop().connect() as server:
             house.spin()
             server.recv(65536)
-            server.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            server.sendall(answered)
             house.spin()
             client.recv(65536)
-            client.close()
-        house.spin()
-        left = [one for one in gc.get_objects() if isinstance(one, OF_CONNECTIONS)]
-
-    house.close()
-
-    assert left == []
-
-
-def test_connections_that_have_left_http_are_gone_when_they_are_over() -> None:
-    house = serving()
-    with without_collector():
-        client = house.accept(WEB)
-        client.sendall(b"GET / HTTP/1.1\r\nHost: web\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
-        house.spin()
-        with house.door.dials.pop().connect() as server:
-            house.spin()
-            server.recv(65536)
-            server.sendall(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
-            house.spin()
-            client.recv(65536)
-            client.sendall(b"frame")
-            house.spin()
-            assert server.recv(65536) == b"frame"
+            if spoken:
+                client.sendall(spoken)
+                house.spin()
+                assert server.recv(65536) == spoken
             client.close()
             house.spin()
         house.spin()
