@@ -111,6 +111,8 @@ class Runtime:
             message = self._door.recv(4096)
         except BlockingIOError:
             return
+        except ConnectionResetError:  # it died with a request unread
+            message = b""
         if not message:
             asyncio.get_running_loop().remove_reader(self._door)
             self.gone.set()

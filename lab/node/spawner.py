@@ -15,6 +15,7 @@ import selectors
 import signal
 import socket
 import sys
+from contextlib import suppress
 from typing import NoReturn
 
 import msgspec
@@ -60,7 +61,7 @@ class Spawner:
         try:
             self.start(request, files)
         except OSError as error:  # a container that ended between the wish to join it and now
-            os.write(files[4], str(error.strerror).encode())
+            _tell(files[4], error)
             self.report(Report(request.id, code=_START_FAILED))
         finally:
             for file in files:
@@ -125,8 +126,15 @@ def _child(request: Request, files: list[int], parent: int, target: int) -> NoRe
             _first_process(launch)
         sandbox.become(launch)
     except BaseException as error:
-        os.write(fault, (error.strerror if isinstance(error, OSError) and error.strerror else repr(error)).encode())
+        _tell(fault, error)
     os._exit(_START_FAILED)
+
+
+def _tell(fault: int, error: BaseException) -> None:
+    """Say why a process did not start; who asked may have given up meanwhile."""
+    why = error.strerror if isinstance(error, OSError) and error.strerror else repr(error)
+    with suppress(BrokenPipeError):
+        os.write(fault, why.encode())
 
 
 def _join(target: int) -> None:
