@@ -96,7 +96,8 @@ class Config:
     max_head_bytes: int = _setting(65536, "largest head of a request or response", "bytes", 1024, 2**20)
     # 7/8 of 128 KB: glibc would map larger pieces anew for each read (M_MMAP_THRESHOLD), three system calls more.
     read_bytes: int = _setting(114688, "largest piece read from a connection at once", "bytes", 4096, 2**20)
-    buffer_high_bytes: int = _setting(131072, "unsent bytes at which the other side's reads pause", "bytes", 1, 2**26)
+    # With one piece more, 192 KB wait for a slow reader at the most.
+    buffer_high_bytes: int = _setting(81920, "unsent bytes at which the other side's reads pause", "bytes", 1, 2**26)
     buffer_low_bytes: int = _setting(32768, "unsent bytes at which they go on", "bytes", 0, 2**26)
     replay_bytes: int = _setting(65536, "largest request kept for a silent second try", "bytes", 0, 2**24)
     max_sessions_count: int = _setting(10000, "open client connections; more wait in the backlog", "connections", 1)
