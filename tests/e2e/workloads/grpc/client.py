@@ -84,7 +84,7 @@ def deadline(timeout_s):
     late = calls.hang(b"deadline", timeout=0.5)
     assert next(late) == b"begun"
     end = outcome(late)
-    return {**end, "taken_s": time.monotonic() - begin, "remaining_s": remaining_s, "gone": left(calls, b"deadline")}
+    return {**end, "taken_s": time.monotonic() - begin, "remaining_s": remaining_s, "gone": left(late, b"deadline")}
 
 
 def cancel():
@@ -92,11 +92,12 @@ def cancel():
     call = calls.hang(b"cancel", timeout=DEADLINE_S)
     assert next(call) == b"begun"
     call.cancel()
-    return {"code": call.code().name, "gone": left(calls, b"cancel")}
+    return {"code": call.code().name, "gone": left(call, b"cancel")}
 
 
-def left(calls, name):
-    """How many calls of that name the server saw go, once it saw one."""
+def left(call, name):
+    """How many calls of that name the server saw go, once it saw one; asked of the pod that had this one."""
+    calls = Calls(dict(call.initial_metadata())["address"])
     end = time.monotonic() + 5
     while time.monotonic() < end:
         count = int(calls.gone(name, timeout=DEADLINE_S))

@@ -55,7 +55,8 @@ def fail(request, context):
 
 
 def hang(request, context):
-    """One message, then nothing until the caller is gone; `seen` tells that it went."""
+    """One message, then nothing until the caller is gone; `seen` tells that it went, in the pod of this `address`."""
+    context.send_initial_metadata([("address", f"{os.environ['POD_IP']}:9000")])
     gone = threading.Event()
 
     def leave():  # not after the yield: grpcio does not go on with a call that has been left
