@@ -6,7 +6,7 @@ from errno import errorcode
 from typing import Final
 
 from proxy.meter import TcpSeries
-from proxy.pump import BROKEN, READ, WRITE, Flushable, Pump
+from proxy.pump import BROKEN, EDGE, MORE, READ, WRITE, Flushable, Pump
 
 PAUSED_BY_PEER: Final = 1
 """The channel that our bytes go to is congested."""
@@ -40,6 +40,7 @@ class SocketChannel(Flushable):
     """
 
     __slots__ = (
+        "_edge",
         "_events",
         "_is_congested",
         "_is_eof_written",
@@ -91,12 +92,13 @@ class SocketChannel(Flushable):
         self._source: SocketChannel | None = None
         self._paused = 0
         self._events = READ
+        self._edge: int = EDGE
         self._is_congested = False
         self._is_eof_written = False
         self._is_registered = True
         series.opened += 1
         series.open_now += 1
-        pump.register(self.fd, READ, self.on_ready)
+        pump.register(self.fd, READ | EDGE, self.on_ready)
 
     def __repr__(self) -> str:
         state = "open" if self.is_open else "closed"
@@ -109,32 +111,47 @@ class SocketChannel(Flushable):
         if events & READ:
             if self.has_read_eof:
                 self.want(READ, False)  # the other direction lasts
-            elif not self._read():
-                return
+            else:
+                size_bytes = self._read()
+                if size_bytes < 0:
+                    return
+                if size_bytes == self._read_bytes or (events & (MORE | BROKEN) and size_bytes):
+                    self._look_again()
         if events & WRITE:
             self.flush()
         elif events & BROKEN and not events & READ and self.is_open:
             self._on_broken()
 
-    def _read(self) -> bool:
-        """Take one buffer; tell whether there was one, or the end."""
+    def _read(self) -> int:
+        """Take one buffer; tell its size in bytes: 0 at the end, -1 when there was neither."""
         try:
             data = self._recv(self._read_bytes)
         except (BlockingIOError, InterruptedError):
-            return False
+            return -1
         except OSError as error:
             self._lose(error)
-            return False
+            return -1
         self.active_s = self._pump.now_s
-        if data:
-            self.series.read_bytes += len(data)
+        size_bytes = len(data)
+        if size_bytes:
+            self.series.read_bytes += size_bytes
             self.on_data(data)
         else:
             # Mostly the connection is closed before the next turn, and to ask for less would cost a system call.
             self.has_read_eof = True
             self._paused |= _PAUSED_BY_EOF
             self.on_eof()
-        return True
+        return size_bytes
+
+    def _look_again(self) -> None:
+        """There may be more to read: tell of it in the next turn."""
+        if self.is_open and self._is_registered and self._events == READ:
+            self._pump.modify(self.fd, READ | self._edge)
+
+    def hand_over(self) -> None:
+        """Another one reads: tell in every turn that there is something."""
+        self._edge = 0
+        self._look_again()
 
     def end_reading(self) -> None:
         """Nothing more will come: stop asking for it."""
@@ -273,7 +290,7 @@ class SocketChannel(Flushable):
             if not self._is_registered:
                 self._is_registered = True
                 self._events = READ
-                self._pump.rejoin(self.fd, READ)
+                self._pump.rejoin(self.fd, READ | self._edge)
             else:
                 self._set_events(self._events | READ)
 
@@ -281,7 +298,7 @@ class SocketChannel(Flushable):
         if events != self._events and self.is_open:
             self._events = events
             if self._is_registered:
-                self._pump.modify(self.fd, events)
+                self._pump.modify(self.fd, events | self._edge if events == READ else events)
 
     # the end
 

@@ -1,9 +1,10 @@
 """The pump: one epoll, plain callbacks, fixed order. Turn; the only importer of select; trio in two functions.
 
-Theory of operation. All sockets of the data path are registered with an epoll of our own, level-triggered. One trio
-task waits for that epoll's file descriptor; each wake runs turns, which call the handler of each ready descriptor. So
-the cost of trio's scheduler is paid once for a batch, not for a connection. With few connections a batch is small;
-so after a turn the pump lingers in its own epoll for a moment before it goes back to trio.
+Theory of operation. All sockets of the data path are registered with an epoll of our own: level-triggered, or, where
+the handler takes all that there is, edge-triggered (EDGE). One trio task waits for that epoll's file descriptor; each
+wake runs turns, which call the handler of each ready descriptor. So the cost of trio's scheduler is paid once for a
+batch, not for a connection. With few connections a batch is small; so after a turn the pump lingers in its own epoll
+for a moment before it goes back to trio.
 
 The order within a turn: for each ready descriptor its handler, then what the handler deferred; at last the flush of
 what all of them wrote. Sent one after another the pieces wake their reader once, where it would fall asleep between
@@ -14,8 +15,10 @@ A handler never raises: an exception that reaches the pump is a bug; `on_bug` co
 handler is closed. Under test `on_bug` raises.
 
 Sources: epoll(7), "What happens if you add an epoll file descriptor to another epoll set" (it is readable when one of
-its own is), and "Will closing a file descriptor cause it to be removed from all epoll sets" (with the last descriptor
-of the open file); epoll_ctl(2), EPOLLONESHOT; trio's documentation of `trio.lowlevel.wait_readable`.
+its own is), "Will closing a file descriptor cause it to be removed from all epoll sets" (with the last descriptor of
+the open file), "Do I need to continuously read/write a file descriptor until EAGAIN when using the EPOLLET flag" (a
+short read of a stream tells as much); epoll_ctl(2), EPOLLET, EPOLLPRI, EPOLLRDHUP, EPOLLONESHOT; trio's documentation
+of `trio.lowlevel.wait_readable`.
 """
 
 import heapq
@@ -31,6 +34,11 @@ from proxy.seams import Clock, Timer
 READ: Final = select.EPOLLIN
 WRITE: Final = select.EPOLLOUT
 BROKEN: Final = select.EPOLLHUP | select.EPOLLERR
+MORE: Final = select.EPOLLRDHUP | select.EPOLLPRI
+"""Told under EDGE only: behind the bytes there is something else, the peer's end or its mark of urgent data."""
+EDGE: Final = select.EPOLLET | MORE
+"""With READ alone: tell what has come, once, and not again for as long as it has not been taken. The kernel then looks
+at a descriptor once an event, not twice (bench case `http1`). Who has not taken all calls `modify`."""
 ONCE: Final = select.EPOLLONESHOT
 """With other events: after one of them tell nothing more, until the descriptor is registered again."""
 

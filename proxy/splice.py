@@ -63,6 +63,7 @@ class Splice:
         self._held_bytes = 0
         self._is_ended = False
         pump.intercept(source.fd, READ, self._pull)
+        source.hand_over()
         pump.intercept(sink.fd, WRITE, self._push)
 
     def _pull(self) -> None:

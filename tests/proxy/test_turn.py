@@ -1,7 +1,7 @@
 """Conversations in the turn world: what a session asks of the door, and when, with the clock in the test's hand."""
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import pytest
@@ -236,6 +236,35 @@ def test_a_congested_channel_pauses_its_source_until_it_has_drained(house: TurnH
     assert heard == [b"while congested"]
     channel.close()
     source.close()
+
+
+@pytest.mark.parametrize(
+    ("send", "expected"),
+    [
+        (lambda far: far.sendall(b"a" * 200_000), b"a" * 200_000),
+        (lambda far: (far.sendall(b"abc"), far.send(b"!", socket.MSG_OOB), far.sendall(b"def")), b"abcdef"),
+        (lambda far: (far.sendall(b"last words"), far.shutdown(socket.SHUT_WR)), b"last words<end>"),
+        (lambda far: far.shutdown(socket.SHUT_WR), b"<end>"),
+    ],
+    ids=["more than one buffer", "a mark of urgent data between", "the end behind it", "the end alone"],
+)
+def test_a_channel_takes_all_that_came_without_being_told_again(
+    house: TurnHouse, send: Callable[[socket.socket], object], expected: bytes
+) -> None:
+    """A mark stops a read short, and an end that came with the bytes is no news: neither may be left behind."""
+    channel, far = channel_of(house)
+    heard: list[bytes] = []
+    channel.on_data = heard.append
+    channel.on_eof = lambda: heard.append(b"<end>")
+    send(far)
+    house.spin()
+    at_once = b"".join(heard)
+    far.close()
+    house.spin()
+
+    assert at_once == expected
+    assert b"".join(heard) == expected.removesuffix(b"<end>") + b"<end>"
+    channel.close()
 
 
 def test_what_a_turn_writes_leaves_at_its_end_and_not_before(house: TurnHouse) -> None:
