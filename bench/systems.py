@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -31,11 +32,15 @@ HAPROXY_PORT = 15002
 COMPILED = BIN.parent / "compiled"
 """The sidecar and what its image holds, from `make bench`; where it is missing the checkout's own is measured."""
 
+RELEASED_PYTHON = Path(f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}")
+"""Debian's CPython: built with profiles, as that of our images is. One built by hand mostly was not, and costs a fifth
+more."""
+
 SIDECAR = (str(BIN / "tulle-proxy"),)
 SIDECAR_ENVIRONMENT: dict[str, str] = {}
 if COMPILED.is_dir():
     # Without site-packages: what a developer's environment holds besides would be imported, and weighed, too.
-    SIDECAR = (str(BIN / "python"), "-P", "-S", "-m", "proxy")
+    SIDECAR = (str(RELEASED_PYTHON if RELEASED_PYTHON.exists() else BIN / "python"), "-P", "-S", "-m", "proxy")
     SIDECAR_ENVIRONMENT = {"PYTHONPATH": str(COMPILED)}
 
 
