@@ -32,6 +32,7 @@ from proxy.multiplex import Multiplex
 from proxy.notices import Notices
 from proxy.parts import Parts
 from proxy.peers import Peers
+from proxy.policy.limit import CLIENTS_MAX_COUNT
 from proxy.pool import Pool
 from proxy.pump import Pump
 from proxy.server import Server
@@ -277,6 +278,9 @@ class App:
             ("targets_in_use", lambda: len(self.outbound) + len(self.inbound), "Destinations remembered."),
             ("targets_limit", lambda: config.max_targets_count, "Destinations allowed, for each direction."),
             (render.EJECTED_GAUGE[0], lambda: self.outbound.ejected_count, render.EJECTED_GAUGE[1]),
+            ("outbound_requests_waiting", lambda: self.outbound.waiting_count, "Requests in queues of policies."),
+            ("ratelimit_clients", lambda: self.inbound.limited_clients_count, "Clients whose rate is remembered."),
+            ("ratelimit_clients_limit_per_port", lambda: CLIENTS_MAX_COUNT, "The same, allowed."),
             ("buffer_high_bytes", lambda: config.buffer_high_bytes, "Unsent bytes at which reads pause."),
             ("metrics_series", lambda: len(self.meter.http) + len(self.meter.tcp), "Series remembered."),
             ("metrics_series_limit", lambda: config.max_series_count, "Series allowed, of each kind."),

@@ -76,10 +76,8 @@ class Conversation(Caller, RequestSink):
         except WireFault as fault:
             self._on_fault(fault)
             return
-        if reader.rest:
-            self.channel.pause(
-                PAUSED_BY_TURN
-            )  # a later request: it waits here and in the kernel until this one is answered
+        if reader.rest:  # a later request: it waits here and in the kernel until this one is answered
+            self.channel.pause(PAUSED_BY_TURN)
 
     def on_eof(self) -> None:
         exchange = self._exchange

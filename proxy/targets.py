@@ -157,6 +157,17 @@ class Targets:
         now_s = self._clock.now_s
         return sum(outlier.ejected_count(target.known, now_s) for target in self._targets.values())
 
+    @property
+    def waiting_count(self) -> int:
+        """Requests that wait for room under a concurrency limit."""
+        return sum(target.traffic.waiting_count for target in self._targets.values() if target.traffic is not None)
+
+    @property
+    def limited_clients_count(self) -> int:
+        """Clients whose rate is remembered, of each port on its own."""
+        traffics = (target.traffic for target in self._targets.values())
+        return sum(traffic.limited_clients_count for traffic in traffics if traffic is not None)
+
     def wanted(self) -> dict[str, str]:
         """What discovery shall tell: target -> revision already held."""
         return {str(target.address): target.revision for target in self._targets.values()}

@@ -131,7 +131,17 @@ class Traffic:
             limiter.merge(peer_ip, client, now_s)
         return limiter.take(client, now_s)
 
+    @property
+    def limited_clients_count(self) -> int:
+        """Clients whose rate is remembered."""
+        return self._limiter.clients_count if self._limiter is not None else 0
+
     # who is inside
+
+    @property
+    def waiting_count(self) -> int:
+        """Requests that wait to come in."""
+        return sum(gate.waiting_count for gate in (self.gate, self.room) if gate is not None)
 
     def _has_place(self) -> bool:
         return self._inside_count < self.policy.service_concurrency.limit_count

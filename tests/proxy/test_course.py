@@ -349,9 +349,11 @@ def test_the_concurrency_limit_of_a_service_queues_and_sheds(house: TurnHouse) -
 
     assert len(house.door.dials) == 1
     assert b"x-tulle-error: overloaded" in heard(third)
+    assert house.targets.waiting_count == 1
     server, _ = connect(house, 0)
     reply(house, server, OK)
     assert heard(first).endswith(b"ok")
+    assert house.targets.waiting_count == 0
     assert server.recv(65536).startswith(b"GET /a"), "the queue moves up, on the kept connection"
     reply(house, server, OK)
     assert heard(second).endswith(b"ok")

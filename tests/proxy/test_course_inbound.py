@@ -76,6 +76,7 @@ def test_pods_of_one_service_account_are_one_client(house: TurnHouse) -> None:
         [Destination(f"{CLIENT}:1", "s", "pod", endpoints=(Endpoint(CLIENT, 1, "q", "shop", service_account="bob"),))]
     )
     assert "passed" == asked(house), "another workload's pod has the address now"
+    assert 2 == house.targets.limited_clients_count
 
 
 def test_a_probe_of_the_kubelet_is_no_client(house: TurnHouse) -> None:
