@@ -1,6 +1,6 @@
 """The HTTP/1 readers: every case whole, byte by byte and re-chunked; what llhttp refuses is pinned with raw bytes."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import h11
 import pytest
@@ -284,6 +284,32 @@ def test_a_client_cannot_have_framing_or_host_dropped_by_naming_them_in_connecti
     head = head_of(POST + b"Connection: content-length, host, x-a\r\nContent-Length: 3\r\nX-A: 1\r\n\r\n")
 
     assert head.raw == POST + b"Content-Length: 3\r\n\r\n"
+
+
+SPELLINGS = st.sampled_from([bytes.lower, bytes.upper, bytes.title, bytes.swapcase])
+OF_ONE_CONNECTION = (b"connection", b"keep-alive", b"proxy-connection", b"upgrade", b"te")
+# The first letter and the length of a telling name, and not the name; and names that are alike in neither.
+OTHERS = (b"cookie", b"connectors", b"contents-height", b"kept-alive", b"keep-alice", b"proxy-collection", b"up")
+OTHERS += (b"tf", b"ti", b"upgradf", b"transfer-encodinh", b"hast", b"x-tullf-a", b"x-tulle", b"a", b"x", b"accept")
+FIELDS = st.lists(
+    st.tuples(
+        st.sampled_from(OF_ONE_CONNECTION + OTHERS), SPELLINGS, st.sampled_from([b"close", b" keep-alive", b"a:b"])
+    )
+)
+
+
+@given(FIELDS, SPELLINGS, st.sampled_from([b"3", b"  3 ", b"\t3"]))
+def test_headers_of_one_connection_stay_behind_and_no_others_however_they_are_spelled(
+    fields: list[tuple[bytes, Callable[[bytes], bytes], bytes]], spell: Callable[[bytes], bytes], length: bytes
+) -> None:
+    lines = [(name, spell_it(name) + b":" + value) for name, spell_it, value in fields]
+    lines.insert(len(lines) // 2, (b"content-length", spell(b"content-length") + b":" + length))
+    lines.append((b"x-tulle-timeout-ms", spell(b"x-tulle-timeout-ms") + b": 5"))
+    head = head_of(POST + b"".join(line + b"\r\n" for _, line in lines) + b"\r\n")
+
+    kept = [line for name, line in lines if name not in OF_ONE_CONNECTION]
+    assert head.raw == POST + b"".join(line + b"\r\n" for line in kept) + b"\r\n"
+    assert (head.framing, head.length_bytes, head.has_marks) == (LENGTH, 3, True)
 
 
 def test_te_passes_only_for_trailers_and_proxy_credentials_pass_to_the_proxy_they_are_for() -> None:
