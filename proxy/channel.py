@@ -218,9 +218,7 @@ class SocketChannel(Flushable):
 
     def _send_many(self, out: list[bytes]) -> int:
         if self.queued_bytes <= _GATHER_BYTES:
-            data = b"".join(out)
-            out[:] = (data,)
-            return self._send(data)
+            return self._send(b"".join(out))
         return self.sock.sendmsg(out[:_GATHER_COUNT])
 
     def _forget(self, sent: int) -> None:

@@ -190,7 +190,7 @@ class Pump(Clock):
         ready = self._epoll.poll(wait_s, MAX_EVENTS_COUNT)
         for fd, events in ready:
             handler = handlers[fd]
-            if handler is None or fd in new:
+            if handler is None or (new and fd in new):
                 continue  # closed by an earlier handler of this turn, which may have given its number to another
             self.now_s = clock()
             try:
