@@ -33,8 +33,8 @@ COMPILED = BIN.parent / "compiled"
 """The sidecar and what its image holds, from `make bench`; where it is missing the checkout's own is measured."""
 
 RELEASED_PYTHON = Path(f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}")
-"""Debian's CPython: built with profiles, as that of our images is. One built by hand mostly was not, and costs a fifth
-more."""
+"""Debian's CPython: built with profiles, as that of our images is. One built by hand mostly was not, and costs up to a
+fifth more."""
 
 SIDECAR = (str(BIN / "tulle-proxy"),)
 SIDECAR_ENVIRONMENT: dict[str, str] = {}

@@ -159,21 +159,16 @@ class Http2:
         self._dispatch(connection.events())
 
     def take_output(self, limit_bytes: int) -> bytes:
-        """Give what can be sent now; may raise WireFault, as `feed` does.
-
-        Of bodies up to a limit, and the rest of a frame (16 KB at most) that a call before had to break.
-        """
+        """Give what can be sent now, up to a limit; may raise WireFault, as `feed` does."""
         if self.is_over:
             farewell, self._farewell = self._farewell, b""
             return farewell
         connection = self._connection
         try:
-            # fast: without a limit bodies are copied once less (bench case `http2-body`)
-            is_small = connection.queued_body_size() < limit_bytes
-            data = connection.data_to_send(None if is_small else limit_bytes)
+            data = connection.data_to_send(limit_bytes)
         except NGH2Error as error:
             raise self.fault("http2-protocol", str(error)) from None
-        self.is_whole = is_small or len(data) < limit_bytes
+        self.is_whole = len(data) < limit_bytes
         events = connection.events()
         if events:
             self._farewell = data
