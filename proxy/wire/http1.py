@@ -14,9 +14,12 @@ from proxy.model import LENGTH, NO_BODY, UNTIL_CLOSE, RequestHead, ResponseHead
 from proxy.wire.head import read_request, read_response
 from proxy.wire.message import BLANK, BODY, DONE, HEAD, MessageReader, MessageSink, fault_of
 
-_KNOWN_METHODS: Final = {method: method for method in b"GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH".split()}
-"""Looked up for the one that is kept here: a reader keeps its last method for as long as its connection lives."""
+_METHODS: Final = b"GET POST HEAD PUT DELETE PATCH OPTIONS CONNECT TRACE".split()
+"""The frequent ones first. A reader keeps its last method for as long as its connection lives: it is one of these."""
 _METHOD: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}")
+
+_LEFT: Final = "Pause on CONNECT/Upgrade"
+"""How llhttp says that after a complete head (of a 101) it stops, where the headers announce no upgrade."""
 
 
 class RequestSink(MessageSink, Protocol):
@@ -65,36 +68,30 @@ class RequestReader(MessageReader[RequestSink]):
     def _renew(self) -> None:
         self._parser = httptools.HttpRequestParser(self)
 
-    def _validate(self, held: bytes, head: bytes) -> bool:
+    def _validate(self, held: bytes, head: bytes) -> None:
+        fresh = head
         if self._is_begun:
             fresh = head[len(held) :]
         else:
-            space = head.find(b" ")
-            method = head if space < 0 else head[:space]
-            fresh = head
-            known = _KNOWN_METHODS.get(method)
-            if known is not None:
-                method = known
-            else:
-                if not _METHOD.fullmatch(method):
+            method = _method_of(head)
+            if not method:
+                size = len(head) if (space := head.find(b" ")) < 0 else space
+                if not _METHOD.fullmatch(head, 0, size):
                     raise WireFault("bad-request-line", "the method is no token of at most 32 bytes")
+                if space < 0:
+                    return
                 # llhttp knows a list of methods; any other is validated as the nearest it knows.
-                fresh = b"POST" + head[len(method) :]
-            if space < 0:
-                return False
+                method = head[:size]
+                fresh = b"POST" + head[size:]
             self._method = method
             self._is_begun = True
-        self._is_head_complete = False
         self._complete = False
         try:
             self._parser.feed_data(fresh)
         except httptools.HttpParserUpgrade:
             self._is_upgraded = True
         except httptools.HttpParserError as error:
-            if not self._is_head_complete:
-                raise fault_of(error) from None
-            raise WireFault("bad-transfer-encoding", str(error)) from None
-        return self._is_head_complete
+            raise fault_of(error) from None
 
     def _on_head(self, raw: bytes) -> None:
         self._is_begun = False
@@ -114,6 +111,14 @@ class RequestReader(MessageReader[RequestSink]):
         """Bring a new parser to where a body of this framing begins."""
         framing = b"Content-Length: %d" % head.length_bytes if head.framing == LENGTH else b"Transfer-Encoding: chunked"
         self._parse(b"POST / HTTP/1.1\r\n" + framing + BLANK)
+
+
+def _method_of(head: bytes) -> bytes:
+    """Give the method of a head that begins with a usual one and a space, else nothing."""
+    for method in _METHODS:
+        if head.startswith(method) and len(head) > len(method) and head[len(method)] == 32:
+            return method
+    return b""
 
 
 class _Payload:
@@ -163,18 +168,15 @@ class ResponseReader(MessageReader[ResponseSink]):
     def _renew(self) -> None:
         self._parser = httptools.HttpResponseParser(self)
 
-    def _validate(self, held: bytes, head: bytes) -> bool:
-        self._is_head_complete = False
+    def _validate(self, held: bytes, head: bytes) -> None:
         self._complete = False
         try:
             self._parser.feed_data(head[len(held) :] if held else head)
         except httptools.HttpParserUpgrade:
             pass
         except httptools.HttpParserError as error:
-            # After 101 llhttp stops, and says so in one of two ways; the head is complete all the same.
-            if not self._is_head_complete or self._parser.get_status_code() != 101:
+            if str(error) != _LEFT:
                 raise fault_of(error) from None
-        return self._is_head_complete
 
     def _on_head(self, raw: bytes) -> None:
         status = self._parser.get_status_code()

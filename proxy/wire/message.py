@@ -5,7 +5,7 @@ body always end at a blank line, any other body at a counted byte. So llhttp is 
 never further: what follows a message stays here, unparsed, until the exchange is over and `next_message` is called.
 That makes pipelining, upgrades, HEAD and CONNECT plain cases instead of traps.
 
-llhttp's callbacks only take notes. Everything a sink hears is called from `feed`, in order:
+llhttp's only callback takes a note. Everything a sink hears is called from `feed`, in order:
 
     on_request(head) | on_response(head), on_body(data) ..., on_end()
 
@@ -79,7 +79,6 @@ class MessageReader(Generic[S]):
     __slots__ = (
         "_complete",
         "_held",
-        "_is_head_complete",
         "_left_bytes",
         "_max_head_bytes",
         "_parser",
@@ -98,7 +97,6 @@ class MessageReader(Generic[S]):
         self._held = b""
         self._tail = b""
         self._complete = False
-        self._is_head_complete = False
         self._left_bytes = 0
         self._payload: list[bytes] | None = None
         """Decoded chunks, when the sink wants these instead of the bytes as they came."""
@@ -107,10 +105,7 @@ class MessageReader(Generic[S]):
         """Bytes that arrived after the end of the message."""
         self._renew()
 
-    # llhttp's callbacks
-
-    def on_headers_complete(self) -> None:
-        self._is_head_complete = True
+    # llhttp's callback; that a head is complete its blank line tells
 
     def on_message_complete(self) -> None:
         self._complete = True
@@ -173,11 +168,10 @@ class MessageReader(Generic[S]):
         head = whole
         if size < len(whole):
             head, self.rest = whole[:size], whole[size:]
-        if self._validate(held, head):
+        self._validate(held, head)
+        if end >= 0:
             self._held = b""
             self._on_head(head)
-        elif end >= 0:
-            raise WireFault("bad-head", "the blank line does not end the head")
         else:
             self._held = whole
 
@@ -260,8 +254,8 @@ class MessageReader(Generic[S]):
     def _renew(self) -> None:
         raise NotImplementedError
 
-    def _validate(self, held: bytes, head: bytes) -> bool:
-        """Let llhttp see what it has not seen of a head yet; tell whether the head is complete."""
+    def _validate(self, held: bytes, head: bytes) -> None:
+        """Let llhttp see what it has not seen of a head yet."""
         raise NotImplementedError
 
     def _on_head(self, raw: bytes) -> None:

@@ -350,6 +350,18 @@ RESPONSES = {
 }
 
 
+@pytest.mark.parametrize("size_bytes", range(9, 20))
+def test_a_mark_in_a_response_says_nothing_of_its_framing_however_long_its_name_is(size_bytes: int) -> None:
+    mark = b"x-tulle-".ljust(size_bytes, b"y") + b": 5\r\n"
+    notes = Notes()
+    ResponseReader(notes, 65536).feed(R200 + b"Content-Length: 3\r\n" + mark + b"\r\nabc")
+
+    assert isinstance(notes.heads[0], ResponseHead)
+    assert (notes.heads[0].framing, notes.heads[0].length_bytes, notes.heads[0].error) == (LENGTH, 3, b"")
+    assert notes.events[1:] == [("body", b"abc"), ("end", b"")]
+    assert mark in notes.heads[0].raw
+
+
 @pytest.mark.parametrize(("head", "body", "method"), RESPONSES.values(), ids=RESPONSES.keys())
 def test_a_response_ends_where_it_should_and_the_rest_waits(head: bytes, body: bytes, method: bytes) -> None:
     for pieces in (
