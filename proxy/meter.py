@@ -5,7 +5,6 @@ labels on the way of a request. `Meter` owns all series: it bounds their number 
 overflow series of its direction), and forgets those that nobody holds and that have not changed for a while.
 """
 
-from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from typing import Final, TypeVar
 
@@ -44,7 +43,12 @@ class StatusSeries:
     def record(self, latency_ms: float) -> None:
         self.count += 1
         self.sum_ms += latency_ms
-        self.buckets[bisect_left(_BUCKETS, latency_ms)] += 1
+        place = 0  # fast: most are in the first few, which a loop finds sooner than a call (bench case `http2`)
+        for bound_ms in _BUCKETS:
+            if latency_ms <= bound_ms:
+                break
+            place += 1
+        self.buckets[place] += 1
 
 
 class HttpSeries:

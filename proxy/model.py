@@ -121,7 +121,7 @@ class RequestHead:
         if fields:
             if self.has_marks:
                 fields = tuple([field for field in fields if field[0] != name])
-            fields = (*fields, (name, value))
+            fields += ((name, value),)
         else:
             start, end = _span(raw, name) if self.has_marks else (0, 0)
             raw = b"".join((raw[: start or -2], name, b": ", value, b"\r\n", raw[end or -2 :]))

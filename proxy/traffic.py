@@ -31,10 +31,14 @@ class Traffic:
     """Shared by all exchanges of a target."""
 
     __slots__ = (
+        "_affinity",
+        "_breaker",
         "_clock",
+        "_full_count",
         "_inside_count",
         "_limiter",
         "_meter",
+        "_places_count",
         "_random",
         "_view",
         "account",
@@ -42,6 +46,7 @@ class Traffic:
         "gate",
         "is_plain",
         "name",
+        "needs_peer",
         "policy",
         "room",
         "sketch",
@@ -56,9 +61,16 @@ class Traffic:
         self.endpoints: Sequence[Endpoint] = ()
         self.is_plain = False
         """Whether a request that carries no marks needs nothing of this."""
+        # What every request asks of the policy, read once (fast: a struct's field costs ten times a class's).
+        self.needs_peer: bool = policy.balancing.hash.source_ip
+        """Whether a decision depends on the client's address."""
+        self._affinity = policy.balancing.affinity if policy.balancing.affinity.cookie else None
+        self._breaker = policy.circuit_breaker
+        self._places_count: int = policy.service_concurrency.limit_count
+        self._full_count: int = policy.endpoint_concurrency.limit_count
         self.account = Account(policy.budget)
         self.gate: Gate | None = None
-        if policy.service_concurrency.limit_count:
+        if self._places_count:
             self.gate = Gate(policy.service_concurrency, policy.service_concurrency.queue_count, clock, self._has_place)
         self.room: Gate | None = None
         self.sketch: hedge.Sketch | None = None
@@ -81,7 +93,7 @@ class Traffic:
         self.is_plain = policy is NO_POLICY and not needs_traffic(endpoints)
         balancer = balance.balancer_of(endpoints, policy, self._random, self._clock.now_s)
         self._view = View(endpoints, policy, balancer)
-        if policy.circuit_breaker is None:
+        if self._breaker is None:
             for endpoint in endpoints:
                 outlier.pardon(endpoint)
         limits = policy.endpoint_concurrency
@@ -100,11 +112,6 @@ class Traffic:
     def decide(self, head: RequestHead, peer_ip: str) -> Decision[Endpoint]:
         return decide(head, peer_ip, self._view, self._clock.now_s, self._random)
 
-    @property
-    def needs_peer(self) -> bool:
-        """Whether a decision depends on the client's address."""
-        return self.policy.balancing.hash.source_ip
-
     def pick(self, decision: Decision[Endpoint], avoided: tuple[Endpoint, ...]) -> Endpoint:
         """Choose an endpoint; it may be full (see `room`)."""
         balancer = self._view.balancer
@@ -113,8 +120,7 @@ class Traffic:
         return balancer.pick(decision.wish, avoided, self._random, self._clock.now_s)
 
     def is_full(self, endpoint: Endpoint) -> bool:
-        limit_count = self.policy.endpoint_concurrency.limit_count
-        return 0 < limit_count <= endpoint.in_flight
+        return 0 < self._full_count <= endpoint.in_flight
 
     @property
     def limits_clients(self) -> bool:
@@ -144,7 +150,7 @@ class Traffic:
         return sum(gate.waiting_count for gate in (self.gate, self.room) if gate is not None)
 
     def _has_place(self) -> bool:
-        return self._inside_count < self.policy.service_concurrency.limit_count
+        return self._inside_count < self._places_count
 
     def _has_room(self) -> bool:
         return any(not self.is_full(endpoint) for endpoint in self.endpoints)
@@ -163,7 +169,7 @@ class Traffic:
 
     def observe(self, endpoint: Endpoint, is_sound: bool, latency_s: float) -> None:
         """A try has ended, with an answer or without."""
-        breaker = self.policy.circuit_breaker
+        breaker = self._breaker
         now_s = self._clock.now_s
         if self.sketch is not None and is_sound:
             self.sketch.record(latency_s, now_s)
@@ -180,13 +186,13 @@ class Traffic:
         """A try was given up after so long: it took at least that, and says nothing of the endpoint's health."""
         if self.sketch is not None:
             self.sketch.record(waited_s, self._clock.now_s)
-        if self.policy.circuit_breaker is not None:
+        if self._breaker is not None:
             outlier.abandon(endpoint)
 
     def mark(self, decision: Decision[Endpoint], head: ResponseHead, endpoint: Endpoint) -> None:
         """Bind the client to the endpoint that answers, where the policy says so and it is not bound already."""
-        affinity = self.policy.balancing.affinity
-        if affinity.cookie:
+        affinity = self._affinity
+        if affinity is not None:
             name = mark(endpoint.name)
             if decision.wish.affinity != name:
                 head.add(b"set-cookie", set_cookie(affinity, name))

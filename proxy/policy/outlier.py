@@ -101,18 +101,16 @@ def ejected_count(endpoints: Sequence[J], now_s: float) -> int:
 
 def _cause(terms: CircuitBreaker, health: Health, is_success: bool, now_s: float) -> Verdict:
     limit_count = terms.consecutive_failures_count
-    if terms.success_ratio > 0.0:
+    min_ratio = terms.success_ratio
+    if min_ratio > 0.0:
         health.results.add(now_s)
         if is_success:
             health.successes.add(now_s)
     if 0 < limit_count <= health.failures_in_row_count:
         return "consecutive-failures"
-    if terms.success_ratio > 0.0:
+    if min_ratio > 0.0:
         results_count = health.results.total(now_s)
-        if (
-            results_count >= terms.min_requests_count
-            and health.successes.total(now_s) < terms.success_ratio * results_count
-        ):
+        if results_count >= terms.min_requests_count and health.successes.total(now_s) < min_ratio * results_count:
             return "success-ratio"
     return ""
 

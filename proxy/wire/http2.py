@@ -20,27 +20,7 @@ receiver), CVE-2019-9511 to -9518 (dribbles and floods), CVE-2024-27316 (endless
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ngh2 import (
-    Configuration,
-    Connection,
-    ConnectionClosed,
-    DataReceived,
-    Event,
-    GoAwayReceived,
-    InformationalResponseReceived,
-    NGH2Error,
-    PingAcknowledged,
-    PingReceived,
-    RequestReceived,
-    ResponseReceived,
-    Role,
-    SettingsAcknowledged,
-    SettingsReceived,
-    StreamClosed,
-    StreamReset,
-    TrailersReceived,
-    WindowUpdated,
-)
+import ngh2
 
 from proxy.errors import WireFault
 from proxy.model import Headers
@@ -80,6 +60,12 @@ _EMPTY_PER_HEAD: Final = 2
 _MAX_ACKS_COUNT: Final = 2000
 """Answers to SETTINGS and PING that may wait for a peer that does not read; more than the bursts of their buckets, so
 that these judge first."""
+
+# A name that is imported is looked up each time it is met; a Final one never (fast: bench case `http2`).
+_REQUEST: Final = ngh2.RequestReceived
+_RESPONSE: Final = ngh2.ResponseReceived
+_DATA: Final = ngh2.DataReceived
+_CLOSED: Final = ngh2.StreamClosed
 
 _CODES: Final = {3: "flow control", 6: "frame size", 9: "header compression", 11: "too many suspicious frames"}
 
@@ -153,7 +139,7 @@ class Http2:
         connection = self._connection
         try:
             connection.receive_data(data)
-        except NGH2Error as error:
+        except ngh2.NGH2Error as error:
             self._dispatch(connection.events())
             raise self.fault(fault_word(str(error)), str(error)) from None
         self._dispatch(connection.events())
@@ -166,7 +152,7 @@ class Http2:
         connection = self._connection
         try:
             data = connection.data_to_send(limit_bytes)
-        except NGH2Error as error:
+        except ngh2.NGH2Error as error:
             raise self.fault("http2-protocol", str(error)) from None
         self.is_whole = len(data) < limit_bytes
         events = connection.events()
@@ -183,56 +169,56 @@ class Http2:
         sink = self._sink
         for event in events:
             kind = type(event)
-            if kind is RequestReceived or kind is ResponseReceived:
+            if kind is _REQUEST or kind is _RESPONSE:
                 self._heads_count += 1
                 stream_id: int = event.stream_id
                 if stream_id > self.last_stream_id:
                     self.last_stream_id = stream_id
                 sink.on_head(stream_id, event.headers, event.end_stream)
-            elif kind is StreamClosed:
+            elif kind is _CLOSED:
                 self._on_closed(event.stream_id, event.error_code)
-            elif kind is DataReceived:
+            elif kind is _DATA:
                 data: bytes = event.data
                 ended: bool = event.end_stream
                 if not data and not ended:
                     self._empty.earn_to(self._heads_count * _EMPTY_PER_HEAD)
                     self._charge(self._empty, "empty-frames")
                 sink.on_body(event.stream_id, data, ended)
-            elif kind is WindowUpdated:
+            elif kind is ngh2.WindowUpdated:
                 self._updates.earn_to(self._sends_count * _UPDATES_PER_SEND)
                 self._charge(self._updates, "window-flood")
-            elif kind is TrailersReceived:
+            elif kind is ngh2.TrailersReceived:
                 sink.on_trailers(event.stream_id, event.headers)
             else:
                 self._on_rare(event)
             if self.is_over:
                 return
 
-    def _on_rare(self, event: Event) -> None:
+    def _on_rare(self, event: ngh2.Event) -> None:
         sink = self._sink
-        if isinstance(event, StreamReset):
+        if isinstance(event, ngh2.StreamReset):
             self._reset_ids.add(event.stream_id)
             if self.is_server:
                 self._charge(self._resets, "rapid-reset")
             sink.on_reset(event.stream_id, event.error_code)
-        elif isinstance(event, InformationalResponseReceived):
+        elif isinstance(event, ngh2.InformationalResponseReceived):
             sink.on_informational(event.stream_id, event.headers)
-        elif isinstance(event, PingReceived):
+        elif isinstance(event, ngh2.PingReceived):
             self._pings.earn_to(self._sends_count * _PINGS_PER_SEND)
             self._charge(self._pings, "ping-flood")
-        elif isinstance(event, PingAcknowledged):
+        elif isinstance(event, ngh2.PingAcknowledged):
             self._charge(self._pings, "ping-flood")
             sink.on_ping_ack()
-        elif isinstance(event, SettingsReceived):
+        elif isinstance(event, ngh2.SettingsReceived):
             self._charge(self._settings, "settings-flood")
             self._on_settings(event.settings)
-        elif isinstance(event, SettingsAcknowledged):
+        elif isinstance(event, ngh2.SettingsAcknowledged):
             self.is_acknowledged = True
-        elif isinstance(event, GoAwayReceived):
+        elif isinstance(event, ngh2.GoAwayReceived):
             self._charge(self._settings, "settings-flood")
             self._peer_code = event.error_code
             sink.on_goaway(event.last_stream_id, event.error_code)
-        elif isinstance(event, ConnectionClosed):
+        elif isinstance(event, ngh2.ConnectionClosed):
             self._on_connection_closed(event.error_code, event.debug_data)
 
     def _on_settings(self, values: Mapping[int, int]) -> None:
@@ -277,7 +263,7 @@ class Http2:
         try:
             connection.terminate_connection(code)
             self._farewell += connection.data_to_send()
-        except NGH2Error:  # it has failed for good, and says nothing any more
+        except ngh2.NGH2Error:  # it has failed for good, and says nothing any more
             if self.is_whole:
                 self._farewell += goaway_frame(self.last_stream_id if self.is_server else 0, code)
         return WireFault(word, detail)
@@ -296,33 +282,33 @@ class Http2:
         self._sends_count += 1
         try:
             return self._connection.send_request(fields, end_stream=ended)
-        except NGH2Error:
+        except ngh2.NGH2Error:
             return 0
 
     def respond(self, stream_id: int, fields: Headers, ended: bool) -> None:
         self._sends_count += 1
         try:
             self._connection.send_response(stream_id, fields, end_stream=ended)
-        except NGH2Error:
+        except ngh2.NGH2Error:
             pass
 
     def inform(self, stream_id: int, fields: Headers) -> None:
         try:
             self._connection.send_informational_response(stream_id, fields)
-        except NGH2Error:
+        except ngh2.NGH2Error:
             pass
 
     def send_body(self, stream_id: int, data: bytes, ended: bool) -> None:
         self._sends_count += 1
         try:
             self._connection.send_data(stream_id, data, end_stream=ended)
-        except NGH2Error:
+        except ngh2.NGH2Error:
             pass
 
     def send_trailers(self, stream_id: int, fields: Headers) -> None:
         try:
             self._connection.send_trailers(stream_id, fields)
-        except NGH2Error:
+        except ngh2.NGH2Error:
             pass
 
     def reset(self, stream_id: int, code: int) -> None:
@@ -330,14 +316,14 @@ class Http2:
         self._reset_ids.add(stream_id)
         try:
             self._connection.reset_stream(stream_id, code)
-        except NGH2Error:
+        except ngh2.NGH2Error:
             self._reset_ids.discard(stream_id)
 
     def acknowledge(self, stream_id: int, size_bytes: int) -> None:
         """Open a stream's window again by bytes that were heard of it; also for a stream that has closed."""
         try:
             self._connection.acknowledge_received_data(size_bytes, stream_id)
-        except NGH2Error:
+        except ngh2.NGH2Error:
             pass
 
     def queued_bytes(self, stream_id: int) -> int:
@@ -351,27 +337,27 @@ class Http2:
     def ping(self) -> None:
         try:
             self._connection.ping()
-        except NGH2Error:
+        except ngh2.NGH2Error:
             pass
 
     def announce_end(self) -> None:
         """Ask the client to open no more streams; those on their way are still served."""
         try:
             self._connection.send_shutdown_notice()
-        except NGH2Error:
+        except ngh2.NGH2Error:
             pass
 
     def end(self) -> None:
         """Serve the streams heard of so far, and no more."""
         try:
             self._connection.send_goaway(NO_ERROR)
-        except NGH2Error:
+        except ngh2.NGH2Error:
             pass
 
 
-def _connect(settings: Settings) -> Connection:
+def _connect(settings: Settings) -> ngh2.Connection:
     hard_bytes = settings.head_bytes * _HARD_HEAD_RATIO
-    config = Configuration(
+    config = ngh2.Configuration(
         auto_window_update=False,
         peer_max_concurrent_streams=_FIRST_STREAMS_COUNT,
         max_send_header_block_length=2 * hard_bytes,
@@ -386,7 +372,7 @@ def _connect(settings: Settings) -> Connection:
         values[_ENABLE_CONNECT_PROTOCOL] = 1
     else:
         values[_ENABLE_PUSH] = 0
-    connection = Connection(Role.SERVER if settings.is_server else Role.CLIENT, config)
+    connection = ngh2.Connection(ngh2.Role.SERVER if settings.is_server else ngh2.Role.CLIENT, config)
     connection.initiate_connection(values)
     connection.set_local_window_size(MAX_WINDOW_BYTES)
     return connection

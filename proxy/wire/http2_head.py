@@ -65,13 +65,14 @@ def read_response(fields: Headers, ended: bool) -> ResponseHead:
     grpc_status = -1
     error = b""
     for name, value in fields:
-        if name == b":status":
+        size = len(name)
+        if size == 7 and name == b":status":
             status = int(value)
-        elif name == b"content-length":
+        elif size == 14 and name == b"content-length":
             length_bytes = int(value)
-        elif name == b"grpc-status":
+        elif size == 11 and name == b"grpc-status":
             grpc_status = parse_status(value)
-        elif name == b"x-tulle-error":
+        elif size == 13 and name == b"x-tulle-error":
             error = value
     return ResponseHead(b"", status, 1, framing, length_bytes, True, error, fields, grpc_status)
 
