@@ -23,7 +23,6 @@ from proxy.config import Config
 from proxy.conversation import Conversation
 from proxy.dial import TurnDoor
 from proxy.drain import AppListens, drain, kernel_app_listens
-from proxy.link import Link
 from proxy.listener import Listener, OriginalDestination, kernel_original_destination
 from proxy.memory import Trimmer
 from proxy.meter import Meter
@@ -199,9 +198,8 @@ class App:
     def _on_bug(self, owner: object, error: Exception) -> None:
         """End the one session that met a bug; all others go on."""
         self._notices.bug(owner, error)
-        hearer = getattr(owner.on_lost, "__self__", None) if isinstance(owner, SocketChannel) else owner
-        if isinstance(hearer, Link):
-            hearer = hearer.owner
+        hearer = owner.user if isinstance(owner, SocketChannel) else owner
+        hearer = getattr(hearer, "owner", hearer)  # of a link, and of who hears a channel on another's behalf
         try:
             if isinstance(hearer, Server | Trunk):
                 hearer.lose("bug")

@@ -6,7 +6,8 @@ from errno import errorcode
 from typing import Final
 
 from proxy.meter import TcpSeries
-from proxy.pump import BROKEN, EDGE, MORE, READ, WRITE, Flushable, Pump
+from proxy.pump import BROKEN, EDGE, MORE, READ, WRITE, Flushable, Handler, Pump
+from proxy.seams import ChannelUser
 
 PAUSED_BY_PEER: Final = 1
 """The channel that our bytes go to is congested."""
@@ -25,18 +26,23 @@ _RESET: Final = b"\x01\x00\x00\x00\x00\x00\x00\x00"
 """struct linger {1, 0}: close with RST."""
 
 
-def _deaf(_told: object = None) -> None:
-    """Nobody listens."""
+class _Nobody(ChannelUser):
+    """Hears a channel that nobody listens to any more, or not yet."""
+
+    def on_data(self, data: bytes) -> None: ...
+    def on_eof(self) -> None: ...
+    def on_lost(self, errno: str) -> None: ...
 
 
-class SocketChannel(Flushable):
+_NOBODY: Final = _Nobody()
+
+
+class SocketChannel(Flushable, Handler):
     """Owns a connected socket from construction to `close`.
 
-    Callbacks come from the pump only; no method calls one of them. `on_data` hears buffers as they came, `on_eof` the
-    end of the peer's direction, `on_lost` the errno name of a connection that broke (the channel is closed already),
-    `on_flushed`, once, that all written bytes have left for the kernel. What is written is sent at the end of the turn;
-    the channel keeps a reference to it. `feed_from` names the channel to pause while this one is congested (more than
-    `high_bytes` unsent, until less than `low_bytes`).
+    Its `user` hears buffers as they came. `on_flushed` is called once, when all written bytes have left for the kernel.
+    What is written is sent at the end of the turn; the channel keeps a reference to it. `feed_from` names the channel
+    to pause while this one is congested (more than `high_bytes` unsent, until less than `low_bytes`).
     """
 
     __slots__ = (
@@ -58,13 +64,11 @@ class SocketChannel(Flushable):
         "high_bytes",
         "is_open",
         "low_bytes",
-        "on_data",
-        "on_eof",
         "on_flushed",
-        "on_lost",
         "queued_bytes",
         "series",
         "sock",
+        "user",
     )
 
     def __init__(
@@ -80,9 +84,7 @@ class SocketChannel(Flushable):
         """The peer has ended its direction."""
         self.queued_bytes = 0
         self.active_s = pump.now_s
-        self.on_data: Callable[[bytes], None] = _deaf
-        self.on_eof: Callable[[], None] = _deaf
-        self.on_lost: Callable[[str], None] = _deaf
+        self.user: ChannelUser = _NOBODY
         self.on_flushed: Callable[[], None] | None = None
         self._pump = pump
         self._recv = sock.recv
@@ -98,7 +100,7 @@ class SocketChannel(Flushable):
         self._is_registered = True
         series.opened += 1
         series.open_now += 1
-        pump.register(self.fd, READ | EDGE, self.on_ready)
+        pump.register(self.fd, READ | EDGE, self)
 
     def __repr__(self) -> str:
         state = "open" if self.is_open else "closed"
@@ -135,12 +137,12 @@ class SocketChannel(Flushable):
         size_bytes = len(data)
         if size_bytes:
             self.series.read_bytes += size_bytes
-            self.on_data(data)
+            self.user.on_data(data)
         else:
             # Mostly the connection is closed before the next turn, and to ask for less would cost a system call.
             self.has_read_eof = True
             self._paused |= _PAUSED_BY_EOF
-            self.on_eof()
+            self.user.on_eof()
         return size_bytes
 
     def _look_again(self) -> None:
@@ -174,9 +176,9 @@ class SocketChannel(Flushable):
 
     def _lose(self, error: OSError) -> None:
         name = errorcode.get(error.errno or 0, "UNKNOWN")
-        on_lost = self.on_lost
+        user = self.user
         self._shut(name)
-        on_lost(name)
+        user.on_lost(name)
 
     # writing
 
@@ -333,6 +335,6 @@ class SocketChannel(Flushable):
         self._out.clear()
         self.queued_bytes = 0
         # Who heard this channel also holds it: let go, so that neither waits for the garbage collector.
-        self.on_data = self.on_eof = self.on_lost = _deaf
+        self.user = _NOBODY
         self.on_flushed = None
         self.series.close(errno)

@@ -10,7 +10,7 @@ from proxy.errors import REASONS, WireFault, explain
 from proxy.exchange import Exchange
 from proxy.model import CHUNKED, UNTIL_CLOSE, Direction, Headers, RequestHead, ResponseHead
 from proxy.parts import Parts
-from proxy.seams import Caller, Leg, Timer
+from proxy.seams import Caller, ChannelUser, Leg, Timer
 from proxy.server import Server
 from proxy.targets import Target
 from proxy.tunnel import Tunnel
@@ -30,7 +30,7 @@ _END_KEEP_10: Final = b"Connection: keep-alive\r\n\r\n"
 _END: Final = b"\r\n"
 
 
-class Conversation(Caller, RequestSink):
+class Conversation(Caller, RequestSink, ChannelUser):
     """Sink of the client's request reader, caller of its exchanges; owns the channel until a tunnel takes it."""
 
     __slots__ = (
@@ -63,9 +63,7 @@ class Conversation(Caller, RequestSink):
         """Whether the connection lives on after the answer that has begun."""
         self._linger: Timer | None = None
         self._reader = RequestReader(self, self.parts.config.max_head_bytes)
-        channel.on_data = self.on_data
-        channel.on_eof = self.on_eof
-        channel.on_lost = self.on_lost
+        channel.user = self
 
     # from the channel
 
@@ -93,7 +91,7 @@ class Conversation(Caller, RequestSink):
             self.parts.notice(self.direction, "client-closed", f"within a request, for {self.target}")
             self._close()
 
-    def on_lost(self, _errno: str) -> None:
+    def on_lost(self, errno: str) -> None:
         exchange = self._exchange
         if exchange is not None:
             self._exchange = None
@@ -270,14 +268,13 @@ class Conversation(Caller, RequestSink):
         if self._is_lingering or not channel.is_open:
             return
         self._is_lingering = True
-        channel.on_data = _drop
-        channel.on_eof = self._on_last_eof
-        channel.on_lost = self.on_lost
+        channel.user = _Ending(self)
         channel.on_flushed = self._on_last_flush
         channel.resume(PAUSED_BY_TURN)
         channel.write_eof()
 
-    def _on_last_eof(self) -> None:
+    def on_last_eof(self) -> None:
+        """The client has ended too (from `_Ending`)."""
         if not self.channel.queued_bytes:
             self._close()
 
@@ -341,5 +338,18 @@ def _phrase(status: int) -> bytes:
         return b"Unassigned"
 
 
-def _drop(_data: bytes) -> None:
-    """Bytes that nobody waits for."""
+class _Ending(ChannelUser):
+    """Drops what a client still says after its last answer."""
+
+    __slots__ = ("owner",)
+
+    def __init__(self, owner: Conversation) -> None:
+        self.owner = owner
+
+    def on_data(self, data: bytes) -> None: ...
+
+    def on_eof(self) -> None:
+        self.owner.on_last_eof()
+
+    def on_lost(self, errno: str) -> None:
+        self.owner.on_lost(errno)

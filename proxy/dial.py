@@ -18,7 +18,7 @@ from typing import Final
 from proxy.config import Config
 from proxy.listener import watch
 from proxy.model import Address
-from proxy.pump import BROKEN, ONCE, WRITE, Pump
+from proxy.pump import BROKEN, ONCE, WRITE, Handler, Pump
 from proxy.seams import Dial, Dialler, Door, Timer
 
 _REFUSED: Final = "connect-refused"
@@ -33,7 +33,7 @@ _STREAM: Final = int(socket.SOCK_STREAM) | int(socket.SOCK_NONBLOCK)
 """Non-blocking from the beginning: no system call of its own."""
 
 
-class TurnDial(Dial):
+class TurnDial(Dial, Handler):
     """A dial on its way: owns the socket until the dialler has it."""
 
     __slots__ = ("_dialler", "_door", "_reason", "_sock", "_timer")
@@ -60,13 +60,13 @@ class TurnDial(Dial):
             pump.defer(self._end)
             return
         if number == EALREADY:
-            pump.register(sock.fileno(), WRITE | ONCE, self._on_ready)
+            pump.register(sock.fileno(), WRITE | ONCE, self)
             self._timer = pump.call_at(pump.now_s + self._door.config.connect_timeout_s, self._on_timeout)
         else:
             self._reason = reason_of(number)
             pump.defer(self._end)
 
-    def _on_ready(self, events: int) -> None:
+    def on_ready(self, events: int) -> None:
         sock = self._sock
         if sock is not None:
             # A connection that has come about is not broken: no need to ask for its error.

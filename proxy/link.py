@@ -13,7 +13,7 @@ from proxy.channel import PAUSED_BY_TURN, SocketChannel
 from proxy.errors import WireFault
 from proxy.model import Headers
 from proxy.pump import Flushable, Pump
-from proxy.seams import Timer
+from proxy.seams import ChannelUser, Timer
 from proxy.wire.http2 import Http2
 from proxy.wire.streams import Http2Sink, Settings
 
@@ -75,7 +75,7 @@ class _Nobody(LinkOwner):
 _NOBODY: Final = _Nobody()
 
 
-class Link(Flushable):
+class Link(Flushable, ChannelUser):
     """Owns the channel and the HTTP/2 connection of its owner."""
 
     __slots__ = (
@@ -106,9 +106,7 @@ class Link(Flushable):
         self._linger: Timer | None = None
         self._moving: dict[Mover, None] = {}
         self._parting: dict[int, int] = {}
-        channel.on_data = self.on_data
-        channel.on_eof = self.on_eof
-        channel.on_lost = self.on_lost
+        channel.user = self
         channel.resume(PAUSED_BY_TURN)  # who gathered the first bytes may have had enough
         self.touch()
 
@@ -135,7 +133,7 @@ class Link(Flushable):
         else:
             self.owner.on_gone()
 
-    def on_lost(self, _errno: str) -> None:
+    def on_lost(self, errno: str) -> None:
         self.on_eof()
 
     def _read_blindly(self, size_bytes: int) -> None:

@@ -13,7 +13,7 @@ from typing import Final
 from proxy.config import Config
 from proxy.model import Address, plain_ip
 from proxy.parts import Parts
-from proxy.pump import READ
+from proxy.pump import READ, Handler
 from proxy.session import Session
 from proxy.targets import Targets
 
@@ -61,7 +61,7 @@ def watch(sock: socket.socket, config: Config) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(config.user_timeout_s * 1000))
 
 
-class Listener:
+class Listener(Handler):
     """Owns one listening socket."""
 
     def __init__(
@@ -74,9 +74,9 @@ class Listener:
         self._original_destination = original_destination
         self._is_resting = False
         self._own_port: int = sock.getsockname()[1]
-        parts.pump.register(sock.fileno(), READ, self.on_ready)
+        parts.pump.register(sock.fileno(), READ, self)
 
-    def on_ready(self, _events: int = 0) -> None:  # stop 1
+    def on_ready(self, events: int = 0) -> None:  # stop 1
         """Accept what waits, find its original destination, make a session of it."""
         for _ in range(MAX_ACCEPTS_COUNT):
             if len(self._parts.sessions) >= self._parts.config.max_sessions_count:

@@ -55,8 +55,15 @@ MAX_STAY_S: Final = 0.005
 MAX_CANCELLED_COUNT: Final = 1000
 """Cancelled timers that may wait for their time; when they are more, and half of all, they are thrown out."""
 
-Handler = Callable[[int], None]
-"""Called with the epoll events of its descriptor."""
+
+class Handler(Protocol):
+    """Hears the events of a descriptor."""
+
+    __slots__ = ()
+
+    def on_ready(self, events: int) -> None:
+        """Take epoll's events; must not raise."""
+        ...
 
 
 class ScheduledCall(Timer):
@@ -80,6 +87,28 @@ class Flushable(Protocol):
     __slots__ = ()
 
     def flush(self) -> None: ...
+
+
+class _Interceptor(Handler):
+    """Takes one kind of event from the handler before it."""
+
+    __slots__ = ("_callback", "_event", "_fd", "_handlers", "before")
+
+    def __init__(
+        self, handlers: list[Handler | None], fd: int, before: Handler, event: int, callback: Callable[[], None]
+    ) -> None:
+        self._handlers = handlers
+        self._fd = fd
+        self.before = before
+        self._event = event
+        self._callback = callback
+
+    def on_ready(self, events: int) -> None:
+        if events & self._event:
+            self._callback()
+            events &= ~(self._event | BROKEN)
+        if events and self._handlers[self._fd] is not None:
+            self.before.on_ready(events)
 
 
 class Pump(Clock):
@@ -109,7 +138,7 @@ class Pump(Clock):
     # descriptors
 
     def register(self, fd: int, events: int, handler: Handler) -> None:
-        """Call `handler` whenever `fd` is ready for one of `events`, or broken; no other from now on."""
+        """Tell `handler` whenever `fd` is ready for one of `events`, or broken; no other from now on."""
         handlers = self._handlers
         while fd >= len(handlers):
             handlers.append(None)
@@ -129,24 +158,16 @@ class Pump(Clock):
     def modify(self, fd: int, events: int) -> None:
         self._epoll.modify(fd, events)
 
-    def intercept(self, fd: int, event: int, handler: Callable[[], None]) -> None:
-        """Call `handler` for one kind of event; all others go where they went before.
+    def intercept(self, fd: int, event: int, callback: Callable[[], None]) -> None:
+        """Call back for one kind of event; all others go where they went before.
 
-        That a descriptor is broken is told only when it is not ready for `event` too: `handler` finds out by itself,
+        That a descriptor is broken is told only when it is not ready for `event` too: the callback finds out by itself,
         after it has taken what is still to be had.
         """
         before = self._handlers[fd]
         if before is None:
             raise AssertionError("nobody hears of this descriptor")
-
-        def on_ready(events: int) -> None:
-            if events & event:
-                handler()
-                events &= ~(event | BROKEN)
-            if events and self._handlers[fd] is not None:
-                before(events)
-
-        self._handlers[fd] = on_ready
+        self._handlers[fd] = _Interceptor(self._handlers, fd, before, event, callback)
 
     def suspend(self, fd: int) -> None:
         """Hear nothing of `fd`, not even that it is broken; its handler stays."""
@@ -194,7 +215,7 @@ class Pump(Clock):
                 continue  # closed by an earlier handler of this turn, which may have given its number to another
             self.now_s = clock()
             try:
-                handler(events)
+                handler.on_ready(events)
             except Exception as error:
                 self._fail(handler, error)
             if deferred:
@@ -244,7 +265,9 @@ class Pump(Clock):
         """Flush the channel at the end of the turn."""
         self._dirty.append(channel)
 
-    def _fail(self, callback: Callable[..., object], error: Exception) -> None:
+    def _fail(self, callback: object, error: Exception) -> None:
+        while isinstance(callback, _Interceptor):
+            callback = callback.before
         self._on_bug(getattr(callback, "__self__", callback), error)
 
     # time

@@ -64,6 +64,22 @@ class Clock(Protocol):
         ...
 
 
+class ChannelUser(Protocol):
+    """Who hears a channel. Only the pump's turns call it, never a method of the channel."""
+
+    __slots__ = ()
+
+    def on_data(self, data: bytes) -> None: ...
+
+    def on_eof(self) -> None:
+        """The peer has ended its direction."""
+        ...
+
+    def on_lost(self, errno: str) -> None:
+        """The connection broke, and the channel is closed already; the errno's name."""
+        ...
+
+
 class LegUser(Protocol):
     """Who hears a leg: one try of an exchange."""
 

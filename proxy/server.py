@@ -7,7 +7,7 @@ from proxy.channel import PAUSED_BY_PEER, PAUSED_BY_TURN, SocketChannel
 from proxy.errors import WireFault
 from proxy.model import Headers, RequestHead
 from proxy.pool import Endpoint, Pool
-from proxy.seams import Leg, LegUser
+from proxy.seams import ChannelUser, Leg, LegUser
 from proxy.wire.http1 import NOBODY, ResponseReader
 
 TRUSTED_IDLE_S: Final = 0.05
@@ -15,7 +15,7 @@ TRUSTED_IDLE_S: Final = 0.05
 asking costs a system call for each request."""
 
 
-class Server(Leg):
+class Server(Leg, ChannelUser):
     """A channel and its response reader."""
 
     __slots__ = ("_user", "channel", "endpoint", "idle_since_s", "is_reused", "pool", "reader")
@@ -28,9 +28,7 @@ class Server(Leg):
         self.is_reused = False
         self.idle_since_s = 0.0
         self._user: LegUser | None = None
-        channel.on_data = self.on_data
-        channel.on_eof = self.on_eof
-        channel.on_lost = self.on_lost
+        channel.user = self
 
     def __repr__(self) -> str:
         return f"<Server {self.endpoint.address} {'busy' if self._user else 'idle'} {self.channel!r}>"
@@ -130,7 +128,7 @@ class Server(Leg):
         elif not self.reader.feed_eof():
             self.lose("server-closed")
 
-    def on_lost(self, _errno: str) -> None:
+    def on_lost(self, errno: str) -> None:
         if self._user is None:
             self.pool.evict(self.endpoint, self)
         else:

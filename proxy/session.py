@@ -17,7 +17,7 @@ from proxy.naming import name_tls
 from proxy.parts import Limited, Parts
 from proxy.policy import balance, route
 from proxy.pool import Endpoint
-from proxy.seams import Timer
+from proxy.seams import ChannelUser, Timer
 from proxy.server import Server
 from proxy.targets import Target, Targets
 from proxy.trunk import Trunk
@@ -28,7 +28,7 @@ MAX_FIRST_BYTES: Final = 65536
 """Bytes gathered while the destination is not known yet; then the client waits in the kernel."""
 
 
-class Session(Limited):
+class Session(Limited, ChannelUser):
     """Owns a client's channel until a conversation or a tunnel takes it, and its place in the list of sessions."""
 
     __slots__ = (
@@ -74,9 +74,7 @@ class Session(Limited):
         self._is_named = False
         """Counted as opened, in the series that it belongs to."""
         channel.series.opened -= 1
-        channel.on_data = self.on_data
-        channel.on_eof = self.on_eof
-        channel.on_lost = self.on_lost
+        channel.user = self
         parts.sessions[self] = None
 
     def begin(self) -> None:
@@ -195,16 +193,15 @@ class Session(Limited):
         if self._is_opaque:
             self._join(b"")
         else:
-            channel.on_data = self._on_server_data
-            channel.on_eof = self._on_server_eof
-            channel.on_lost = self._on_server_lost
+            channel.user = _EarlyServer(self)
 
     def on_no_channel(self, endpoint: Endpoint, reason: str) -> None:
         self._connector = None
         self._endpoint = endpoint
         self._on_fault(reason)
 
-    def _on_server_data(self, data: bytes) -> None:
+    def on_server_data(self, data: bytes) -> None:
+        """The server speaks before the client is known (from `_EarlyServer`); nothing: it has ended."""
         if detect.serves_http2(data):
             self._leave_server()  # it says so to every client, before it has heard one: the client's word decides
             return
@@ -213,10 +210,7 @@ class Session(Limited):
         self._is_opaque = True
         self._join(data)
 
-    def _on_server_eof(self) -> None:
-        self._on_server_data(b"")
-
-    def _on_server_lost(self, _errno: str) -> None:
+    def on_server_lost(self) -> None:
         self._server = None
         self._on_fault("server-closed")
 
@@ -289,7 +283,7 @@ class Session(Limited):
             self._owner = None
         self._targets.give(self.target)
 
-    def on_lost(self, _errno: str) -> None:
+    def on_lost(self, errno: str) -> None:
         self.on_done()
 
     def _leave_server(self) -> None:
@@ -339,3 +333,21 @@ class Session(Limited):
     def abort(self, reason: str) -> None:
         self._fault = reason
         self._refuse()
+
+
+class _EarlyServer(ChannelUser):
+    """Hears a server that is connected before it is known what its client speaks."""
+
+    __slots__ = ("owner",)
+
+    def __init__(self, owner: Session) -> None:
+        self.owner = owner
+
+    def on_data(self, data: bytes) -> None:
+        self.owner.on_server_data(data)
+
+    def on_eof(self) -> None:
+        self.owner.on_server_data(b"")
+
+    def on_lost(self, errno: str) -> None:
+        self.owner.on_server_lost()

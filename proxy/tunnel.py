@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from proxy.channel import PAUSED_BY_TURN, SocketChannel
 from proxy.parts import Parts
 from proxy.pool import Endpoint
+from proxy.seams import ChannelUser
 from proxy.splice import Splice
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Tunnel:
         client.resume(PAUSED_BY_TURN)
         for channel in (client, server):
             if channel.has_read_eof and not self._is_over:
-                channel.on_eof()
+                channel.user.on_eof()
 
     def on_bulk(self, source: SocketChannel, sink: SocketChannel) -> None:
         """A direction has become bulk: let the kernel move it."""
@@ -107,15 +108,15 @@ class Tunnel:
             self._fail("idle-timeout")
 
 
-class _Direction:
+class _Direction(ChannelUser):
     """One direction of a tunnel while it is copied."""
 
-    __slots__ = ("_moved_bytes", "_sink", "_source", "_splice_after_bytes", "_tunnel")
+    __slots__ = ("_moved_bytes", "_sink", "_source", "_splice_after_bytes", "owner")
 
     def __init__(self, source: SocketChannel, sink: SocketChannel, tunnel: Tunnel, splice_after_bytes: int) -> None:
         self._source = source
         self._sink = sink
-        self._tunnel = tunnel
+        self.owner = tunnel
         self._moved_bytes = 0
         self._splice_after_bytes = splice_after_bytes
 
@@ -129,17 +130,18 @@ class _Direction:
 
     def _on_flushed(self) -> None:
         if self._source.is_open and not self._source.has_read_eof:
-            self._tunnel.on_bulk(self._source, self._sink)
+            self.owner.on_bulk(self._source, self._sink)
 
     def on_eof(self) -> None:
         sink = self._sink
-        sink.on_flushed = self._tunnel.on_half_closed
+        sink.on_flushed = self.owner.on_half_closed
         sink.write_eof()
+
+    def on_lost(self, errno: str) -> None:
+        self.owner.on_lost(errno)
 
 
 def _connect(source: SocketChannel, sink: SocketChannel, tunnel: Tunnel) -> None:
     direction = _Direction(source, sink, tunnel, tunnel._parts.config.splice_after_bytes)
-    source.on_data = direction.on_data
-    source.on_eof = direction.on_eof
-    source.on_lost = tunnel.on_lost
+    source.user = direction
     sink.feed_from(source)

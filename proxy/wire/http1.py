@@ -103,7 +103,8 @@ class RequestReader(MessageReader[RequestSink]):
                 self._prime(head)
         if head.framing != NO_BODY:
             self._complete = False
-        self.sink.on_request(head)
+        sink: RequestSink = self.sink
+        sink.on_request(head)
         if self._state == HEAD:
             self._begin_body(head.framing, head.length_bytes)
 
@@ -182,14 +183,15 @@ class ResponseReader(MessageReader[ResponseSink]):
         status = self._parser.get_status_code()
         method = self._method
         head = read_response(raw, status, method)
+        sink: ResponseSink = self.sink
         if status < 200 and status != 101:
-            self.sink.on_response(head)
+            sink.on_response(head)
             return
         if head.framing == NO_BODY and (method in (b"HEAD", b"CONNECT") or status == 101):
             self._renew()  # llhttp cannot know that no body follows
         if head.framing != NO_BODY:
             self._complete = False
         self.keep_alive = head.keep_alive
-        self.sink.on_response(head)
+        sink.on_response(head)
         if self._state == HEAD:
             self._begin_body(head.framing, head.length_bytes)

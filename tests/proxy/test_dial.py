@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from proxyhouse import OK, Script, read_all
+from turnhouse import Ear, Watch
 
 from proxy.channel import SocketChannel
 from proxy.config import Config
@@ -150,7 +151,7 @@ def test_a_cancelled_dial_is_not_heard_of(house: House, full: Address) -> None:
 
 def test_a_connection_that_takes_its_time_passes_from_the_dial_to_its_channel(house: House) -> None:
     """Both are registered by the same descriptor; the channel hears its own events only."""
-    told: list[bytes] = []
+    ear = Ear()
 
     class Owner(Heard):
         channel: SocketChannel | None = None
@@ -158,7 +159,7 @@ def test_a_connection_that_takes_its_time_passes_from_the_dial_to_its_channel(ho
         def on_connected(self, sock: socket.socket) -> None:
             super().on_connected(sock)
             self.channel = SocketChannel(house.pump, sock, TcpSeries((), None), 65536, 131072, 32768)
-            self.channel.on_data = told.append
+            self.channel.user = ear
 
     owner = Owner()
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
@@ -176,25 +177,25 @@ def test_a_connection_that_takes_its_time_passes_from_the_dial_to_its_channel(ho
             with listener.accept()[0] as theirs:
                 theirs.send(b"hello")
                 house.spin(wait_s=0.1)
-    assert told == [b"hello"]
+    assert ear.heard == [b"hello"]
     assert owner.channel is not None
     owner.channel.close()
 
 
 def test_a_number_whose_last_owner_closed_it_in_silence_can_be_registered(house: House) -> None:
     """epoll has forgotten it then; the pump does not know."""
-    heard: list[int] = []
+    watch = Watch()
     first, first_peer = socket.socketpair()
     number = first.fileno()
-    house.pump.register(number, 1, heard.append)
+    house.pump.register(number, 1, watch)
     first.close()
     second, second_peer = socket.socketpair()
     assert second.fileno() == number
 
-    house.pump.register(number, 1, heard.append)
+    house.pump.register(number, 1, watch)
     second_peer.send(b"x")
     house.pump.turn()
-    assert heard == [1]
+    assert watch.heard == [1]
     for sock in (first_peer, second, second_peer):
         sock.close()
 

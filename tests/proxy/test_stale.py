@@ -4,9 +4,11 @@ import os
 import socket
 import time
 
+from turnhouse import Ear, Watch
+
 from proxy.channel import PAUSED_BY_PEER, SocketChannel
 from proxy.meter import TcpSeries
-from proxy.pump import BROKEN, READ, Pump
+from proxy.pump import BROKEN, READ, WRITE, Pump
 
 
 def raise_bug(_owner: object, error: Exception) -> None:
@@ -20,28 +22,29 @@ def test_an_event_of_a_closed_connection_does_not_reach_the_next_one_with_its_nu
     doomed, doomed_peer = socket.socketpair()
     later, later_peer = socket.socketpair()
     number = doomed.fileno()
-    heard: list[int] = []
+    watch = Watch()
     closed: list[int] = []
 
-    def on_first(_events: int) -> None:
-        pump.unregister(first.fileno())
-        pump.unregister(number)
-        closed.append(number)
-        os.dup2(later.fileno(), number)  # as accept would, when that is the lowest free number
-        pump.register(number, READ, heard.append)
+    class Closer:
+        def on_ready(self, events: int) -> None:
+            pump.unregister(first.fileno())
+            pump.unregister(number)
+            closed.append(number)
+            os.dup2(later.fileno(), number)  # as accept would, when that is the lowest free number
+            pump.register(number, READ, watch)
 
-    pump.register(first.fileno(), READ, on_first)
-    pump.register(number, 0, heard.append)
+    pump.register(first.fileno(), READ, Closer())
+    pump.register(number, 0, watch)
     first_peer.send(b"x")
     doomed_peer.close()
     pump.turn()
     assert closed == [number]
-    assert heard == []
+    assert watch.heard == []
 
     later_peer.send(b"y")
     pump.turn()
-    assert heard == [READ]
-    assert not heard[0] & BROKEN
+    assert watch.heard == [READ]
+    assert not watch.heard[0] & BROKEN
     pump.close()
     for sock in (first, first_peer, doomed, later, later_peer):
         sock.close()
@@ -52,8 +55,8 @@ def test_who_forgets_a_socket_that_is_closed_already_makes_no_other_deaf() -> No
     pump = Pump(time.perf_counter, raise_bug)
     near, far = socket.socketpair()
     closed, peer = socket.socketpair()
-    heard: list[int] = []
-    pump.register(near.fileno(), READ, heard.append)
+    watch = Watch()
+    pump.register(near.fileno(), READ, watch)
     closed.close()
     pump.unregister(closed.fileno())
     pump.leave(closed.fileno())
@@ -61,7 +64,7 @@ def test_who_forgets_a_socket_that_is_closed_already_makes_no_other_deaf() -> No
     far.send(b"x")
     pump.turn()
 
-    assert heard == [READ]
+    assert watch.heard == [READ]
     pump.close()
     for sock in (near, far, peer):
         sock.close()
@@ -74,15 +77,15 @@ def test_a_connection_that_was_resumed_is_read_whatever_was_said_while_it_was_pa
     near, far = socket.socketpair()
     near.setblocking(False)
     channel = SocketChannel(pump, near, TcpSeries((), None), 65536, 131072, 32768)
-    heard: list[bytes] = []
-    channel.on_data = heard.append
+    channel.user = ear = Ear()
     channel.pause(PAUSED_BY_PEER)
 
-    def on_first(_events: int) -> None:
-        pump.unregister(first.fileno())
-        channel.resume(PAUSED_BY_PEER)
+    class Resumer:
+        def on_ready(self, events: int) -> None:
+            pump.unregister(first.fileno())
+            channel.resume(PAUSED_BY_PEER)
 
-    pump.register(first.fileno(), READ, on_first)
+    pump.register(first.fileno(), READ, Resumer())
     first_peer.send(b"x")
     far.send(b"the rest")
     channel.write_eof()
@@ -91,8 +94,30 @@ def test_a_connection_that_was_resumed_is_read_whatever_was_said_while_it_was_pa
     pump.turn()
     pump.turn()
 
-    assert heard == [b"the rest"]
+    assert ear.heard == [b"the rest"]
     channel.close()
     pump.close()
     for sock in (first, first_peer, far):
         sock.close()
+
+
+def test_a_bug_in_what_intercepts_events_is_told_of_who_heard_them_before() -> None:
+    """Its owner is the one that must end."""
+    told: list[object] = []
+    pump = Pump(time.perf_counter, lambda owner, _error: told.append(owner))
+    near, far = socket.socketpair()
+    watch = Watch()
+
+    def stumble() -> None:
+        raise RuntimeError("a bug")
+
+    pump.register(near.fileno(), READ, watch)
+    pump.intercept(near.fileno(), READ, stumble)
+    pump.intercept(near.fileno(), WRITE, stumble)
+    far.send(b"x")
+    pump.turn()
+
+    assert told == [watch]
+    pump.close()
+    near.close()
+    far.close()

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import pytest
-from turnhouse import TurnHouse, pair
+from turnhouse import Ear, TurnHouse, pair
 
 from contract.discovery import Destination, Endpoint
 from proxy.channel import SocketChannel
@@ -220,20 +220,19 @@ def test_a_channel_sends_everything_in_order_whatever_the_kernel_takes(house: Tu
 def test_a_congested_channel_pauses_its_source_until_it_has_drained(house: TurnHouse) -> None:
     channel, theirs = channel_of(house)
     source, feeder = channel_of(house)
-    heard: list[bytes] = []
-    source.on_data = heard.append
+    source.user = ear = Ear()
     channel.feed_from(source)
     channel.write(b"x" * 20_000_000)
     house.pump.settle()
     feeder.sendall(b"while congested")
     house.spin()
-    assert heard == []
+    assert ear.heard == []
 
     while channel.queued_bytes:
         theirs.recv(1 << 20)
         house.spin()
     house.spin()
-    assert heard == [b"while congested"]
+    assert ear.heard == [b"while congested"]
     channel.close()
     source.close()
 
@@ -253,17 +252,15 @@ def test_a_channel_takes_all_that_came_without_being_told_again(
 ) -> None:
     """A mark stops a read short, and an end that came with the bytes is no news: neither may be left behind."""
     channel, far = channel_of(house)
-    heard: list[bytes] = []
-    channel.on_data = heard.append
-    channel.on_eof = lambda: heard.append(b"<end>")
+    channel.user = ear = Ear()
     send(far)
     house.spin()
-    at_once = b"".join(heard)
+    at_once = b"".join(ear.heard)
     far.close()
     house.spin()
 
     assert at_once == expected
-    assert b"".join(heard) == expected.removesuffix(b"<end>") + b"<end>"
+    assert b"".join(ear.heard) == expected.removesuffix(b"<end>") + b"<end>"
     channel.close()
 
 
@@ -272,16 +269,21 @@ def test_what_a_turn_writes_leaves_at_its_end_and_not_before(house: TurnHouse) -
     two, far_two = channel_of(house)
     seen: list[bytes] = []
 
-    def answer(channel: SocketChannel) -> None:
-        channel.write(b"answer")
-        for far in (far_one, far_two):
-            far.setblocking(False)
-            with suppress(BlockingIOError):
-                seen.append(far.recv(100))
-            far.settimeout(1.0)
+    class Answerer(Ear):
+        def __init__(self, channel: SocketChannel) -> None:
+            super().__init__()
+            self.channel = channel
 
-    one.on_data = lambda _: answer(one)
-    two.on_data = lambda _: answer(two)
+        def on_data(self, data: bytes) -> None:
+            self.channel.write(b"answer")
+            for far in (far_one, far_two):
+                far.setblocking(False)
+                with suppress(BlockingIOError):
+                    seen.append(far.recv(100))
+                far.settimeout(1.0)
+
+    one.user = Answerer(one)
+    two.user = Answerer(two)
     far_one.sendall(b"x")
     far_two.sendall(b"x")
     assert house.pump.turn() == 2
@@ -324,18 +326,17 @@ def test_a_client_that_has_ended_still_gets_what_was_written_in_the_same_turn(ho
 
 
 def test_a_channel_tells_end_and_reset_apart(house: TurnHouse) -> None:
-    told: list[str] = []
+    ear = Ear()
     for linger in (False, True):
         channel, theirs = channel_of(house)
-        channel.on_eof = lambda: told.append("eof")
-        channel.on_lost = told.append
+        channel.user = ear
         if linger:
             theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
         theirs.close()
         house.spin()
         channel.close()
 
-    assert told == ["eof", "ECONNRESET"]
+    assert ear.heard == [b"<end>", b"ECONNRESET"]
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,32 @@ from proxy.session import Session
 from proxy.targets import Targets
 
 
+class Ear:
+    """Hears a channel, and keeps it: data as it came, `<end>`, and the errno's name of one that broke."""
+
+    def __init__(self) -> None:
+        self.heard: list[bytes] = []
+
+    def on_data(self, data: bytes) -> None:
+        self.heard.append(data)
+
+    def on_eof(self) -> None:
+        self.heard.append(b"<end>")
+
+    def on_lost(self, errno: str) -> None:
+        self.heard.append(errno.encode())
+
+
+class Watch:
+    """Hears the events of a descriptor, and keeps them."""
+
+    def __init__(self) -> None:
+        self.heard: list[int] = []
+
+    def on_ready(self, events: int) -> None:
+        self.heard.append(events)
+
+
 @dataclass
 class FakeDial:
     """One dial that was asked for; the test answers it."""
