@@ -124,7 +124,7 @@ class RequestHead:
             fields += ((name, value),)
         else:
             start, end = _span(raw, name) if self.has_marks else (0, 0)
-            raw = b"".join((raw[: start or -2], name, b": ", value, b"\r\n", raw[end or -2 :]))
+            raw = b"".join((raw[: start or -2], name, b": ", value, b"\r\n", raw[end:] if end else b"\r\n"))
         return RequestHead(
             raw,
             self.method,

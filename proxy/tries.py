@@ -239,6 +239,5 @@ class Tries:
         self._course.traffic.mark(self._course.decision, head, attempt.endpoint)
 
     def cancel_rivals(self) -> None:
-        rivals, self.rivals = self.rivals, []
-        for rival in rivals:
-            rival.abandon(CANCEL)
+        while self.rivals:
+            self.rivals.pop(0).abandon(CANCEL)

@@ -41,21 +41,15 @@ _PROBE: Final = re.compile(rb"\r\nuser-agent:[ \t]*kube-probe/", re.IGNORECASE).
 _PLAIN_OPTIONS: Final = {value: [value.lower()] for value in (b"keep-alive", b"close", b"Keep-Alive", b"Close")}
 """Usual values of Connection, which name no other header -> their options."""
 
-MAX_KNOWN_LINES_COUNT: Final = 64
-MAX_KNOWN_LINE_BYTES: Final = 64
-_KNOWN_LINES: Final[set[bytes]] = set()
-"""Status lines that were found good: servers have a few each (fast: saves an expression for each response)."""
 
-_CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
-
-
-def read_request(raw: bytes, method: bytes) -> RequestHead:
-    """Read a complete request head, from its first byte to the blank line; raise WireFault."""
-    lines = raw.split(_CRLF)
-    parts = lines[0].split(b" ")
-    if len(parts) != 3 or parts[2] not in (b"HTTP/1.1", b"HTTP/1.0"):
-        raise WireFault("bad-request-line", lines[0][:80].decode("latin-1"))
-    minor = parts[2][-1] - 48
+def read_request(raw: bytes, lines: list[bytes], method: bytes) -> RequestHead:
+    """Read a complete request head, from its first byte to the blank line, whole and in lines; raise WireFault."""
+    line = lines[0]
+    start, end = len(method) + 1, len(line) - 9
+    minor = 1 if line.endswith(b" HTTP/1.1") else 0
+    if end <= start or (minor == 0 and not line.endswith(b" HTTP/1.0")) or line.find(b" ", start, end) >= 0:
+        raise WireFault("bad-request-line", line[:80].decode("latin-1"))
+    target = line[start:end]
     framing: Framing = NO_BODY
     length_bytes = 0
     hosts = 0
@@ -71,14 +65,16 @@ def read_request(raw: bytes, method: bytes) -> RequestHead:
         if name == b"host":
             hosts += 1
         elif name == b"content-length":
-            framing, length_bytes = LENGTH, int(_value(line, name))
+            framing, length_bytes = LENGTH, _length_bytes(line)
         elif name == b"transfer-encoding":
             framing = _chunked(_value(line, name), minor)
         elif name == b"connection":
             value = _value(line, name)
-            plain_at = at if options is None and value in _PLAIN_OPTIONS else 0
-            stale = stale or not plain_at
-            options = _options(value, options)
+            plain = _PLAIN_OPTIONS.get(value) if options is None else None
+            if plain is not None:
+                options, plain_at = plain, at
+            else:
+                options, stale = _options(value, options), True
         elif name == b"upgrade":
             upgrade, stale = _value(line, name), True
         elif name.startswith(_MARK):
@@ -95,7 +91,7 @@ def read_request(raw: bytes, method: bytes) -> RequestHead:
     else:
         upgrade = b""
     if method == b"CONNECT":
-        if minor == 0 or _AUTHORITY(parts[1]) is None:
+        if minor == 0 or _AUTHORITY(target) is None:
             raise WireFault("bad-request-line", "CONNECT wants an authority, and HTTP/1.1")
         framing, length_bytes, upgrade = NO_BODY, 0, b""
     if upgrade and (minor == 0 or upgrade.lower().startswith(b"h2c")):
@@ -103,20 +99,19 @@ def read_request(raw: bytes, method: bytes) -> RequestHead:
     if stale:
         raw = _without_hop_by_hop(lines, options or [], upgrade)
     elif plain_at:
-        lines.pop(plain_at)
-        raw = _CRLF.join(lines)
-    return RequestHead(raw, method, parts[1], minor, framing, length_bytes, keep_alive, upgrade, has_marks)
+        raw = _without_line(raw, lines, plain_at)
+    return RequestHead(raw, method, target, minor, framing, length_bytes, keep_alive, upgrade, has_marks)
 
 
-def read_response(raw: bytes, status: int, method: bytes) -> ResponseHead:
-    """Read a complete response head to a request of `method`; raise WireFault."""
-    lines = raw.split(_CRLF)
+def read_response(raw: bytes, lines: list[bytes], status: int, method: bytes) -> ResponseHead:
+    """Read a complete response head to a request of `method`, whole and in lines; raise WireFault."""
     line = lines[0]
     minor = 1 if line.startswith(b"HTTP/1.1 ") else 0
     if minor == 0 and not line.startswith(b"HTTP/1.0 "):
         raise WireFault("bad-response", "the status line names no HTTP/1 version")
-    if line not in _KNOWN_LINES:
-        _check_line(line)
+    for at in range(12, len(line)):  # behind the status
+        if (line[at] < 32 and line[at] != 9) or line[at] == 127:
+            raise WireFault("bad-response", "a control character in the status line")
     framing: Framing = UNTIL_CLOSE
     length_bytes = 0
     options: list[bytes] | None = None
@@ -129,15 +124,17 @@ def read_response(raw: bytes, status: int, method: bytes) -> ResponseHead:
         if not name or name == b"host" or name == b"te":  # these mean nothing here
             continue
         if name == b"content-length":
-            framing, length_bytes = LENGTH, int(_value(line, name))
+            framing, length_bytes = LENGTH, _length_bytes(line)
         elif name == b"transfer-encoding":
             # Without `chunked` at last the body ends with the connection (RFC 9112 section 6.3).
             framing = CHUNKED if _ends_chunked(_value(line, name)) else UNTIL_CLOSE
         elif name == b"connection":
             value = _value(line, name)
-            plain_at = at if options is None and value in _PLAIN_OPTIONS else 0
-            stale = stale or not plain_at
-            options = _options(value, options)
+            plain = _PLAIN_OPTIONS.get(value) if options is None else None
+            if plain is not None:
+                options, plain_at = plain, at
+            else:
+                options, stale = _options(value, options), True
         elif name == b"upgrade":
             upgrade, stale = _value(line, name), True
         elif name == b"x-tulle-error":
@@ -152,8 +149,7 @@ def read_response(raw: bytes, status: int, method: bytes) -> ResponseHead:
     if stale:
         raw = _without_hop_by_hop(lines, options or [], upgrade if status == 101 else b"")
     elif plain_at:
-        lines.pop(plain_at)
-        raw = _CRLF.join(lines)
+        raw = _without_line(raw, lines, plain_at)
     if method == b"CONNECT" and 200 <= status < 300:
         raw = _FRAMING(b"", raw)
     return ResponseHead(raw, status, minor, framing, length_bytes, keep_alive, error)
@@ -201,6 +197,15 @@ def _value(line: bytes, name: bytes) -> bytes:
     return line[start:end]
 
 
+def _length_bytes(line: bytes) -> int:
+    """Read a content-length, of which llhttp has said that it is one number with white space around it."""
+    length_bytes = 0
+    for at in range(15, len(line)):
+        if line[at] > 47:
+            length_bytes = length_bytes * 10 + line[at] - 48
+    return length_bytes
+
+
 def _chunked(value: bytes, minor: int) -> Framing:
     if minor == 0 or not _ends_chunked(value):
         raise WireFault("bad-transfer-encoding", value[:80].decode("latin-1"))
@@ -212,10 +217,6 @@ def _ends_chunked(value: bytes) -> bool:
 
 
 def _options(value: bytes, before: list[bytes] | None) -> list[bytes]:
-    if before is None:
-        plain = _PLAIN_OPTIONS.get(value)
-        if plain is not None:
-            return plain
     return (before or []) + [option.strip().lower() for option in value.split(b",")]
 
 
@@ -239,12 +240,12 @@ def without_chunking(raw: bytes) -> bytes:
     return _CHUNKING(b"", raw)
 
 
-def _check_line(line: bytes) -> None:
-    """Refuse a status line that could hide something; remember the usual ones."""
-    if _CONTROL(line):
-        raise WireFault("bad-response", "a control character in the status line")
-    if len(_KNOWN_LINES) < MAX_KNOWN_LINES_COUNT and len(line) < MAX_KNOWN_LINE_BYTES:
-        _KNOWN_LINES.add(line)
+def _without_line(raw: bytes, lines: list[bytes], number: int) -> bytes:
+    """Cut one of its lines out of a head."""
+    start = 0
+    for at in range(number):
+        start += len(lines[at]) + 2
+    return raw[:start] + raw[start + len(lines[number]) + 2 :]
 
 
 def _without_hop_by_hop(lines: list[bytes], options: list[bytes], upgrade: bytes) -> bytes:

@@ -93,9 +93,9 @@ class RequestReader(MessageReader[RequestSink]):
         except httptools.HttpParserError as error:
             raise fault_of(error) from None
 
-    def _on_head(self, raw: bytes) -> None:
+    def _on_head(self, raw: bytes, lines: list[bytes]) -> None:
         self._is_begun = False
-        head = read_request(raw, self._method)
+        head = read_request(raw, lines, self._method)
         if self._is_upgraded:
             self._is_upgraded = False
             self._renew()  # llhttp takes all that follows for the new protocol; whether it is, the server says
@@ -179,10 +179,10 @@ class ResponseReader(MessageReader[ResponseSink]):
             if str(error) != _LEFT:
                 raise fault_of(error) from None
 
-    def _on_head(self, raw: bytes) -> None:
+    def _on_head(self, raw: bytes, lines: list[bytes]) -> None:
         status = self._parser.get_status_code()
         method = self._method
-        head = read_response(raw, status, method)
+        head = read_response(raw, lines, status, method)
         sink: ResponseSink = self.sink
         if status < 200 and status != 101:
             sink.on_response(head)

@@ -151,7 +151,8 @@ def test_what_http2_allows_comes_as_it_was_sent(name: str) -> None:
 
 def test_what_only_the_mesh_may_say_is_dropped_from_either_protocols_head() -> None:
     http2 = read_response(((b":status", b"502"), (b"x-tulle-error", b"connect-refused"), (b"a", b"b")), True)
-    http1 = read_http1_response(b"HTTP/1.1 502 No\r\nX-Tulle-Error: connect-refused\r\na: b\r\n\r\n", 502, b"GET")
+    raw = b"HTTP/1.1 502 No\r\nX-Tulle-Error: connect-refused\r\na: b\r\n\r\n"
+    http1 = read_http1_response(raw, raw.split(b"\r\n"), 502, b"GET")
     assert (http2.error, http1.error) == (b"connect-refused", b"connect-refused")
     for one in (http2, http1):
         drop_error(one)
