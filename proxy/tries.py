@@ -159,7 +159,8 @@ class Tries:
             if is_open and retries.grpc_statuses and exchange.tap is not None:
                 exchange.tap.pending = (attempt, head)  # the status comes with the trailers, unless data come first
                 return False
-            if self._follows(attempt, retry.Failure("answer", head.status, head.grpc_status)):
+            is_listed = retry.lists_answer(retries, head.status, head.grpc_status, exchange.head.is_grpc)
+            if is_listed and self._follows(attempt, retry.Failure("answer", head.status, head.grpc_status)):
                 attempt.record(())
                 self._leave(attempt)
                 return False

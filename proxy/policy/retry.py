@@ -90,9 +90,13 @@ def is_listed(retries: Retries, failure: Failure, is_grpc: bool) -> bool:
     if kind == "reset" or kind == "timeout":
         status = UNAVAILABLE if kind == "reset" else DEADLINE_EXCEEDED
         return retries.on_reset or (is_grpc and status in retries.grpc_statuses)
+    return lists_answer(retries, failure.status, failure.grpc_status, is_grpc)
+
+
+def lists_answer(retries: Retries, status: int, grpc_status: int, is_grpc: bool) -> bool:
+    """Tell the same of an answer."""
     if is_grpc:
-        return failure.grpc_status in retries.grpc_statuses
-    status = failure.status
+        return grpc_status in retries.grpc_statuses
     return any(low <= status <= high for low, high in retries.statuses)
 
 

@@ -18,6 +18,7 @@ receiver), CVE-2019-9511 to -9518 (dribbles and floods), CVE-2024-27316 (endless
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 import ngh2
@@ -79,6 +80,8 @@ class Http2:
         "_errors",
         "_farewell",
         "_heads_count",
+        "_kept",
+        "_kept_id",
         "_peer_code",
         "_pings",
         "_reset_ids",
@@ -117,6 +120,8 @@ class Http2:
         self._reset_ids: set[int] = set()
         self._sends_count = 0
         self._heads_count = 0
+        self._kept = b""
+        self._kept_id = 0
         self._resets = Bucket(1000, 33, now_s)
         self._errors = Bucket(1000, 33, now_s)
         self._settings = Bucket(100, 10, now_s)
@@ -149,6 +154,7 @@ class Http2:
         if self.is_over:
             farewell, self._farewell = self._farewell, b""
             return farewell
+        self._let_go()
         connection = self._connection
         try:
             data = connection.data_to_send(limit_bytes)
@@ -293,26 +299,40 @@ class Http2:
             pass
 
     def inform(self, stream_id: int, fields: Headers) -> None:
-        try:
+        with suppress(ngh2.NGH2Error):
             self._connection.send_informational_response(stream_id, fields)
-        except ngh2.NGH2Error:
-            pass
 
     def send_body(self, stream_id: int, data: bytes, ended: bool) -> None:
+        """Send a piece. It is kept for a moment: mostly the end follows, and both are one call (bench case `http2`)."""
         self._sends_count += 1
+        if data or not ended or stream_id != self._kept_id:
+            self._let_go()
+        if ended:
+            self._send(stream_id, data or self._kept, True)
+            self._kept = b""
+        else:
+            self._kept_id, self._kept = stream_id, data
+
+    def _let_go(self) -> None:
+        """Send what is kept."""
+        if self._kept:
+            self._send(self._kept_id, self._kept, False)
+            self._kept = b""
+
+    def _send(self, stream_id: int, data: bytes, ended: bool) -> None:
         try:
             self._connection.send_data(stream_id, data, end_stream=ended)
         except ngh2.NGH2Error:
             pass
 
     def send_trailers(self, stream_id: int, fields: Headers) -> None:
-        try:
+        self._let_go()
+        with suppress(ngh2.NGH2Error):
             self._connection.send_trailers(stream_id, fields)
-        except ngh2.NGH2Error:
-            pass
 
     def reset(self, stream_id: int, code: int) -> None:
         """Break a stream off; what is queued on it is lost (see `is_drained`)."""
+        self._let_go()
         self._reset_ids.add(stream_id)
         try:
             self._connection.reset_stream(stream_id, code)
@@ -328,31 +348,26 @@ class Http2:
 
     def queued_bytes(self, stream_id: int) -> int:
         """Tell how much of a stream's body `take_output` has not given yet."""
+        self._let_go()
         return self._connection.queued_body_size(stream_id)
 
     def is_drained(self, stream_id: int) -> bool:
         """Tell whether all that was written on a stream has left."""
-        return self.is_whole and self._connection.queued_body_size(stream_id) == 0
+        return self.is_whole and self.queued_bytes(stream_id) == 0
 
     def ping(self) -> None:
-        try:
+        with suppress(ngh2.NGH2Error):
             self._connection.ping()
-        except ngh2.NGH2Error:
-            pass
 
     def announce_end(self) -> None:
         """Ask the client to open no more streams; those on their way are still served."""
-        try:
+        with suppress(ngh2.NGH2Error):
             self._connection.send_shutdown_notice()
-        except ngh2.NGH2Error:
-            pass
 
     def end(self) -> None:
         """Serve the streams heard of so far, and no more."""
-        try:
+        with suppress(ngh2.NGH2Error):
             self._connection.send_goaway(NO_ERROR)
-        except ngh2.NGH2Error:
-            pass
 
 
 def _connect(settings: Settings) -> ngh2.Connection:

@@ -34,6 +34,40 @@ def test_a_request_and_its_response_pass_whole() -> None:
     assert client_notes.of("closed") == server_notes.of("closed") == [(1, NO_ERROR)]
 
 
+def test_pieces_keep_their_streams_and_their_order_and_the_end_goes_with_the_last() -> None:
+    client, notes, server, _ = pair()
+    one, two = client.request(GET, True), client.request(GET, True)
+    exchange(client, server)
+    for stream_id in (one, two):
+        server.respond(stream_id, OK, False)
+    server.send_body(one, b"a", False)
+    server.send_body(two, b"b", False)
+    server.send_body(one, b"c", False)
+    server.send_body(one, b"", True)
+    server.send_body(two, b"d", True)
+    exchange(client, server)
+
+    assert notes.of("body") == [(one, b"ac", True), (two, b"bd", True)]
+    assert notes.of("closed") == [(one, NO_ERROR), (two, NO_ERROR)]
+
+
+def test_a_piece_does_not_wait_for_the_next() -> None:
+    client, notes, server, _ = pair()
+    stream_id = client.request(GET, True)
+    exchange(client, server)
+    server.respond(stream_id, OK, False)
+    server.send_body(stream_id, b"now", False)
+    assert (server.queued_bytes(stream_id), server.is_drained(stream_id)) == (3, False)
+    exchange(client, server)
+    assert notes.of("body") == [(stream_id, b"now", False)]
+
+    server.send_body(stream_id, b"lost", False)
+    server.reset(stream_id, CANCEL)
+    exchange(client, server)
+    assert notes.of("body") == [(stream_id, b"now", False)]
+    assert notes.of("reset") == [(stream_id, CANCEL)]
+
+
 @pytest.mark.parametrize("ended", [True, False])
 def test_heads_and_trailers_larger_than_a_frame_pass_whole(ended: bool) -> None:
     client, client_notes, server, server_notes = pair()
