@@ -21,7 +21,7 @@ from pathlib import Path
 from rich.console import Console
 
 from bench import report, slow_replica
-from bench.arena import BIN, CLIENT, arena
+from bench.arena import BIN, CLIENT, arena, share_processors
 from bench.cases import GROUPS, QUICK, Context, Group
 from bench.load import Refused
 from bench.machine import describe
@@ -69,6 +69,7 @@ class Run:
                 systems = [s for s in self.systems if s in group.systems and (s != "direct" or number == 0)]
                 for system in _rotated(systems, number):
                     self.group(number, group, system)
+        share_processors(None, is_alone=False)
         if not self.only or slow_replica.CASE in self.only:
             for system, balancing in slow_replica.variants(self.systems):
                 self.say(f"{slow_replica.CASE} {system} {balancing}")
@@ -81,6 +82,7 @@ class Run:
         """One start of one system: measure, end it."""
         self.say(f"{number + 1}/{self.rounds} {group.case} {system}")
         with running(system, self.folder, group.setup) as pid:
+            share_processors(pid, group.is_alone)
             context = Context(system, pid, self.folder, self.seconds, self.quick, self.faults, self.warn)
             try:
                 rows = group.run(context)

@@ -27,14 +27,10 @@ LOAD_IPS = ("10.254.7.3", "10.254.7.4", "10.254.7.5", "10.254.7.6")
 BIN = Path(sys.executable).parent
 
 _CPUS = sorted(os.sched_getaffinity(0))
-SYSTEM_CPU = _CPUS[-1]
-"""The processor of the system under test; load and servers keep to the others, where there are any (`arena`).
-Else the scheduler moves the three about, which costs a system the more the less it is at work."""
 
 # A checkout below a private home would hide the virtual environment from uid 2102; reading past that is all
 # that this capability allows.
 AS_SIDECAR = (
-    *("taskset", "--cpu-list", str(SYSTEM_CPU)),
     *("setpriv", f"--reuid={PROXY_UID}", f"--regid={PROXY_UID}", "--clear-groups"),
     *("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"),
 )
@@ -58,10 +54,7 @@ def _run(*command: str) -> None:
 
 @contextmanager
 def arena() -> Iterator[None]:
-    """Make both namespaces and the wire; remove them, and with them every rule, at the end.
-
-    Within, this process and what it starts leave SYSTEM_CPU to the system under test.
-    """
+    """Make both namespaces and the wire; remove them, and with them every rule, at the end."""
     names = (CLIENT, SERVER)
     try:
         for name in names:
@@ -76,12 +69,31 @@ def arena() -> Iterator[None]:
             _run("ip", "-n", name, "link", "set", "bench0", "up")
         _own_addresses()
         _make_room_for_guard()
-        os.sched_setaffinity(0, _CPUS[:-1] or _CPUS)
         yield
     finally:
         os.sched_setaffinity(0, _CPUS)
         for name in names:
             subprocess.run(("ip", "netns", "del", name), capture_output=True, check=False)
+
+
+def share_processors(system: int | None, is_alone: bool) -> None:
+    """Give the last processor to the system (a pid), and the others to servers and load; or all of them to all.
+
+    Alone, a system's CPU is its own doing: else the scheduler moves the three about, which costs a system the more the
+    less it is at work. Where latency or throughput is what is measured, load maker and server must not share one.
+    """
+    others = _CPUS[:-1] or _CPUS
+    os.sched_setaffinity(0, others if is_alone else _CPUS)
+    listed = subprocess.run(("ip", "netns", "pids", SERVER), check=True, capture_output=True, text=True).stdout
+    for pid in listed.split():
+        _set_processors(int(pid), others if is_alone else _CPUS)
+    if system is not None:
+        _set_processors(system, _CPUS[-1:] if is_alone else _CPUS)
+
+
+def _set_processors(pid: int, cpus: Sequence[int]) -> None:
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        os.sched_setaffinity(int(task.name), cpus)
 
 
 _addresses = itertools.cycle(LOAD_IPS)

@@ -53,6 +53,8 @@ class Group:
     systems: tuple[str, ...] = ("direct", "haproxy", "envoy", "tulle")
     most_rounds: int = 3
     """Fewer where a case is slow, or stable enough."""
+    is_alone: bool = True
+    """Whether the system has a processor to itself: where its CPU is the figure, not latency or throughput."""
 
 
 def measured(c: Context, row: Row, run: Callable[[int], Counted]) -> Row:
@@ -227,14 +229,14 @@ PROXIES = ("haproxy", "envoy", "tulle")
 GROUPS = (
     Group("http1", setups.HTTP1, http1),
     Group("http1-body", setups.HTTP1, http1_bodies, most_rounds=1),
-    Group("open-http1", setups.HTTP1, open_http1),
+    Group("open-http1", setups.HTTP1, open_http1, is_alone=False),
     Group("http2", setups.HTTP2, http2),
     Group("http2-body", setups.HTTP2, http2_bodies, most_rounds=1),
-    Group("open-http2", setups.HTTP2, open_http2, most_rounds=2),
+    Group("open-http2", setups.HTTP2, open_http2, most_rounds=2, is_alone=False),
     Group("grpc-unary", setups.GRPC, grpc_unary, most_rounds=2),
     Group("grpc-stream", setups.GRPC, grpc_stream, most_rounds=2),
-    Group("tcp-flow", setups.SOURCE, tcp_flow),
-    Group("tcp-connect", setups.ECHO, tcp_connect),
+    Group("tcp-flow", setups.SOURCE, tcp_flow, is_alone=False),
+    Group("tcp-connect", setups.ECHO, tcp_connect, is_alone=False),
     Group("http1-features", setups.HTTP1_FEATURES, http1_features, PROXIES),
     Group("http2-features", setups.HTTP2_FEATURES, http2_features, PROXIES),
     Group("memory", setups.HTTP1, memory, PROXIES, most_rounds=1),
