@@ -19,7 +19,7 @@ KEEP ?=
 # Compiled wheels are rebuilt when the metadata changes, and only then.
 PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat
 
-.PHONY: help demo test lint unit e2e soak bench clean
+.PHONY: help demo test lint wheels unit e2e soak bench clean
 
 help:
 	@sed -n '3,9s/^# *//p' Makefile
@@ -45,12 +45,15 @@ $(VENV)/.bench: $(VENV)/.all
 	@$(PIP_INSTALL) --editable '.[bench]'
 	@touch $@
 
-# The sidecar as its image has it: its hot modules compiled (setup.py), and what it needs. Beside the checkout's own.
+# The sidecar as its image has it: its hot modules compiled (setup.py), and what it needs. Beside the checkout's own, and
+# built as the image builds it, in an environment that has nothing yet.
 $(VENV)/.compiled: $(VENV)/.all setup.py $(wildcard proxy/*.py proxy/*/*.py contract/*.py)
 	@echo "Compiling the sidecar's hot modules ..."
-	@rm -rf $(VENV)/compiled build
-	@TULLE_COMPILE=1 $(PIP_INSTALL) --target $(VENV)/compiled '.[proxy]'
-	@rm -rf build
+	@rm -rf $(VENV)/compiled $(VENV)/empty $(VENV)/wheels build
+	@$(PYTHON) -m venv $(VENV)/empty
+	@TULLE_COMPILE=1 $(VENV)/empty/bin/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir $(VENV)/wheels .
+	@$(PIP_INSTALL) --target $(VENV)/compiled "$$(echo $(VENV)/wheels/tulle-*.whl)[proxy]"
+	@rm -rf $(VENV)/empty build
 	@touch $@
 
 demo: $(VENV)/.all
@@ -59,6 +62,11 @@ demo: $(VENV)/.all
 
 lint: $(VENV)/.dev
 	@$(BIN)/tox -q -e lint,types,imports
+
+# Each image's wheel, built and installed where nothing else is.
+wheels: $(VENV)/.dev $(VENV)/.compiled
+	@.ci/debian build
+	@$(BIN)/tox -q -e wheels
 
 unit: $(VENV)/.dev
 	@.ci/debian run
@@ -70,7 +78,7 @@ e2e: $(VENV)/.dev
 
 test: $(VENV)/.dev $(VENV)/.compiled
 	@.ci/debian run test
-	@$(BIN)/tox -q -e lint,types,imports,unit,compiled,e2e
+	@$(BIN)/tox -q -e lint,types,imports,unit,wheels,compiled,e2e
 
 # TULLE_SOAK_WORKERS=2 is for sidecars of several processes, TULLE_SOAK_CODE=.venv/compiled for compiled ones.
 soak: $(VENV)/.dev $(if $(filter $(VENV)/compiled,$(TULLE_SOAK_CODE)),$(VENV)/.compiled)
