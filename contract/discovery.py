@@ -40,6 +40,7 @@ class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True):
     zone: str = ""
     node: str = ""
     meshed: bool = False
+    """Whether the pod has a sidecar, by its containers: what comes from its address was sent by one."""
     weight: int = 1
     """Share of the requests, against the other endpoints' (pod annotation `config.tulle.mesh/weight`)."""
     preferred: bool = False

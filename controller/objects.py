@@ -44,6 +44,7 @@ class Pod(msgspec.Struct, frozen=True, gc=False):
     service_account: str
     node: str
     meshed: bool
+    """Whether it has the sidecar's container."""
     opaque_ports: str | None
     """The pod's own annotation; None where it has none."""
     created: str

@@ -80,10 +80,21 @@ class _PodStatus(msgspec.Struct, rename={"pod_ip": "podIP", "pod_ips": "podIPs"}
     pod_ips: tuple[_PodIp, ...] | None = None
 
 
+class _Container(msgspec.Struct, gc=False):
+    name: str = ""
+
+
 class _PodSpec(msgspec.Struct, rename="camel", gc=False):
     node_name: str | None = None
     service_account_name: str | None = None
     host_network: bool | None = None
+    containers: tuple[_Container, ...] | None = None
+    init_containers: tuple[_Container, ...] | None = None
+
+    def has_sidecar(self) -> bool:
+        """By the containers, which nobody can change once the pod exists; labels are for anybody to write."""
+        lists = (self.init_containers or (), self.containers or ())  # a native sidecar stands among the former
+        return any(container.name == names.PROXY_CONTAINER for found in lists for container in found)
 
 
 class PodWire(msgspec.Struct, gc=False):
@@ -102,7 +113,7 @@ class PodWire(msgspec.Struct, gc=False):
             owner=self.metadata.owner(),
             service_account=intern(self.spec.service_account_name or ""),
             node=intern(self.spec.node_name or ""),
-            meshed=self.metadata.label(names.MESHED) is not None,
+            meshed=self.spec.has_sidecar(),
             opaque_ports=self.metadata.annotation(names.OPAQUE_PORTS),
             created=self.metadata.creation_timestamp or "",
             weight=weight,

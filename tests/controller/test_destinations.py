@@ -111,6 +111,12 @@ def test_pod_address_gives_the_pod_on_any_port():
     assert found.endpoints[0].owner_kind == "job"
 
 
+@pytest.mark.parametrize("meshed", [True, False])
+def test_address_of_a_client_tells_whether_its_pod_has_a_sidecar(meshed):
+    (one,) = ask(cluster_of(pod(meshed=meshed)), "10.244.0.1:1").endpoints
+    assert meshed == one.meshed
+
+
 @pytest.mark.parametrize(
     "record",
     [pod(host_network=True), pod(phase="Succeeded"), pod(phase="Failed"), pod(ip="")],

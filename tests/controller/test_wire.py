@@ -25,7 +25,12 @@ POD = {
         ],
         "managedFields": [{"manager": "kubelet"}],
     },
-    "spec": {"nodeName": "node-a", "serviceAccountName": "web", "containers": [{"name": "web"}]},
+    "spec": {
+        "nodeName": "node-a",
+        "serviceAccountName": "web",
+        "initContainers": [{"name": names.INIT_CONTAINER}, {"name": names.PROXY_CONTAINER, "restartPolicy": "Always"}],
+        "containers": [{"name": "web"}],
+    },
     "status": {"phase": "Running", "podIP": "10.244.0.5", "podIPs": [{"ip": "10.244.0.5"}, {"ip": "FD00::0:5"}]},
 }
 
@@ -42,6 +47,20 @@ def test_pod_keeps_what_discovery_needs():
     assert (record.phase, record.node, record.service_account, record.meshed) == ("Running", "node-a", "web", True)
     assert record.opaque_ports == "+9000"
     assert record.host_network is False
+
+
+@pytest.mark.parametrize(
+    ("spec", "meshed"),
+    [
+        ({"containers": [{"name": "web"}]}, False),
+        ({"containers": [{"name": names.PROXY_CONTAINER}, {"name": "web"}]}, True),
+        ({"containers": [{"name": "web"}], "initContainers": [{"name": names.PROXY_CONTAINER}]}, True),
+        ({"containers": [{"name": "web"}], "initContainers": [{"name": names.INIT_CONTAINER}]}, False),
+    ],
+)
+def test_pod_is_meshed_by_its_sidecar_container_and_not_by_a_label_that_anybody_can_write(spec, meshed):
+    record = PODS.decode(encode({**POD, "spec": spec}))
+    assert meshed == record.meshed
 
 
 def test_pod_without_status_or_owner_is_pending_and_bare():
