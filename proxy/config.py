@@ -63,8 +63,9 @@ class Config:
     )
     head_timeout_s: float = _setting(30.0, "until a request's head must be complete", "seconds", 0.01, 3600)
     request_timeout_s: float = _setting(0.0, "until a response must have begun; 0: no limit", "seconds", 0, 86400)
+    # As long as an opaque relay's: who watches something that seldom changes is silent for minutes, and alive.
     stream_idle_timeout_s: float = _setting(
-        300.0, "silence of both sides within a request or response", "seconds", 0.01, 86400
+        3600.0, "silence of both sides within a request or response", "seconds", 0.01, 86400
     )
     client_idle_timeout_s: float = _setting(
         3600.0, "silence of a client's kept-alive connection between requests", "seconds", 0.01, 86400
@@ -78,7 +79,11 @@ class Config:
     user_timeout_s: float = _setting(30.0, "TCP_USER_TIMEOUT: unacknowledged data until a reset", "seconds", 1, 3600)
     trunk_idle_timeout_s: float = _setting(60.0, "life of an unused HTTP/2 server connection", "seconds", 0, 86400)
     http2_ping_interval_s: float = _setting(
-        10.0, "silence of an HTTP/2 server connection in use after which it is asked (PING)", "seconds", 0.05, 3600
+        10.0,
+        "silence of an HTTP/2 connection in use after which another sidecar is asked (PING); applications never are",
+        "seconds",
+        0.05,
+        3600,
     )
     http2_ping_timeout_s: float = _setting(3.0, "until it must have answered", "seconds", 0.05, 3600)
     target_idle_timeout_s: float = _setting(600.0, "life of a destination that nobody uses", "seconds", 1, 86400)

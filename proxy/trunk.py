@@ -1,11 +1,13 @@
 """An HTTP/2 connection to an endpoint, and its streams: each is the leg of one exchange. Turn.
 
 Many exchanges share a trunk. It takes requests until the server says that it goes away, or the endpoint is gone; then
-its last streams end and it closes. While streams are open and the server is silent, it is asked by PING whether it
-lives.
+its last streams end and it closes. While streams are open and another sidecar is silent, it is asked by PING whether
+it lives. Servers of others are asked nothing: gRPC's allow one PING in five minutes and end the connection of a client
+that sends more. When their machine is gone, the kernel notices (listener.watch); one that only hangs is as quiet as it
+would be without a mesh.
 
 Sources: RFC 9113 sections 6.7 (PING), 6.8 (GOAWAY), 8.1 (a whole response to an unread request), 8.7 (requests that
-are safe to send again); RFC 8441 section 3.
+are safe to send again); RFC 8441 section 3; gRPC's proposal A8 (who enforces what of keep-alive).
 """
 
 from typing import TYPE_CHECKING, Final
@@ -250,6 +252,12 @@ class Trunk(LinkOwner):
         return f"<Trunk {self.endpoint.address} streams={len(self.streams)} {self.link.channel!r}>"
 
     @property
+    def _is_sidecar(self) -> bool:
+        """Whether a sidecar answers here. Every sidecar takes extended CONNECT; the application behind a port that a
+        meshed pod skips mostly does not."""
+        return self.endpoint.is_meshed and self.http2.has_connect_protocol
+
+    @property
     def has_room(self) -> bool:
         """Whether another request can be sent now."""
         count = len(self.streams)
@@ -382,7 +390,7 @@ class Trunk(LinkOwner):
         if self._ping_s > heard_s:
             if now_s - self._ping_s > config.http2_ping_timeout_s:
                 self.lose(f"ping-timeout:{self.endpoint.address}")
-        elif now_s - heard_s > config.http2_ping_interval_s:
+        elif now_s - heard_s > config.http2_ping_interval_s and self._is_sidecar:
             self._ping_s = now_s
             self.http2.ping()
             self.link.touch()

@@ -49,6 +49,7 @@ _BY_HTTP: Final = {
 }
 _BY_REASON: Final = {
     "connect-timeout": UNAVAILABLE,
+    "idle-timeout": UNAVAILABLE,
     "ping-timeout": UNAVAILABLE,
     "bad-response": INTERNAL,
 }

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from hpack import Encoder
-from http2house import GET, OK, POST, START, Notes, data_frame, frames, head
+from http2house import GET, OK, POST, PREFACE, START, Notes, data_frame, frames, head
 from hyperframe.frame import GoAwayFrame, PingFrame, SettingsFrame
 from multiplexhouse import SERVER, MultiplexHouse, Peer
 
@@ -164,8 +164,9 @@ def test_a_client_that_sends_and_does_not_read_is_read_no_further_than_a_bound(h
     assert len(client.notes.body(large)) == 2_000_000
 
 
-def test_a_silent_server_is_asked_and_its_streams_fail_when_it_is_dead(house: MultiplexHouse) -> None:
-    client, _ = house.client()
+def test_a_silent_sidecar_is_asked_and_its_streams_fail_when_it_is_dead(house: MultiplexHouse) -> None:
+    client, multiplex = house.client()
+    multiplex.target.direct[0].is_meshed = True
     stream_id = ask(house, client)
     server = house.server()
     house.check(11.0)
@@ -180,6 +181,27 @@ def test_a_silent_server_is_asked_and_its_streams_fail_when_it_is_dead(house: Mu
     assert len(house.parts.pool.trunks) == 0
     ask(house, client)
     assert len(house.door.dials) == 2
+
+
+@pytest.mark.parametrize("is_meshed", [False, True])
+def test_no_server_but_a_sidecar_is_ever_asked_by_ping(house: MultiplexHouse, is_meshed: bool) -> None:
+    """Not even one that a meshed pod lets skip its sidecar: it takes no extended CONNECT, as a gRPC server's SETTINGS
+    say."""
+    _, multiplex = house.client()
+    multiplex.target.direct[0].is_meshed = is_meshed
+    client = house.peers[0]
+    ask(house, client)
+    theirs = house.door.dials[-1].connect()
+    house.sockets.append(theirs)
+    theirs.sendall(SettingsFrame(0).serialize())
+    for _ in range(8):
+        house.check(30.0)
+    sent = theirs.recv(100_000)
+    assert not [frame for frame in frames(sent.removeprefix(PREFACE)) if isinstance(frame, PingFrame)]
+    assert len(house.parts.pool.trunks) == 1
+    theirs.sendall(head(Encoder(), 1, OK))
+    house.run()
+    assert client.notes.of("head") == [(1, OK, True)]
 
 
 def test_an_unused_trunk_is_asked_nothing_and_closed_after_a_while(house: MultiplexHouse) -> None:
