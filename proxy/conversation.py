@@ -221,7 +221,7 @@ class Conversation(Caller, RequestSink, ChannelUser):
         self.parts.notice(self.direction, reason, detail)
         self.end_response(())
 
-    def cut(self, code: int) -> None:
+    def cut(self, code: int, trailers: Headers = ()) -> None:
         """Break the connection off, so that the client cannot take a part for the whole."""
         self._exchange = None
         self.channel.abort()

@@ -49,7 +49,7 @@ REASONS: Final[dict[str, Reason]] = {
         Reason("connect-refused", 502, "the server's host refused the connection: nothing listens on the port"),
         Reason("connect-unreachable", 502, "there is no way to the server's address"),
         Reason("connect-timeout", 504, "the server did not accept within TULLE_PROXY_CONNECT_TIMEOUT_S"),
-        Reason("server-closed", 502, "the server closed the connection before its response began"),
+        Reason("server-closed", 502, "the server's connection ended before its response was whole"),
         Reason("bad-response", 502, "the server's response is not valid HTTP/1"),
         Reason("stream-refused", 503, "the server took no part of the request (REFUSED_STREAM, GOAWAY)"),
         Reason(

@@ -122,8 +122,7 @@ class Exchange:
         course = self.course
         if course is not None:
             course.send_body(data)
-        attempt = self.attempt
-        leg = attempt.leg if attempt is not None else None
+        leg = self.attempt.leg if self.attempt is not None else None
         if self._held is not None and self._hold(data, leg is None):
             return
         if leg is not None:
@@ -298,17 +297,23 @@ class Exchange:
 
     def break_off(self, word: str, code: int = CANCEL) -> None:
         """End without an end: so must the client's connection, or stream, or it would take a part for the whole."""
-        caller = self.caller
-        attempt = self.attempt
+        caller, attempt = self.caller, self.attempt
+        last_words: Headers = ()
         if self.status and attempt is not None:
-            attempt.record(())
-            told = f"{word}: {attempt.endpoint.address}, for {caller.target}"
-            self.parts.notice(caller.direction, "response-cut", told)
+            told = f"{attempt.endpoint.address}, for {caller.target}"
+            last_words = self.last_words(word, told)
+            attempt.record(last_words)
+            self.parts.notice(caller.direction, "response-cut", f"{word}: {told}")
         else:
             self._count_failure(word, REASONS[word].status or 502, -1)
             self.parts.notice(caller.direction, word, f"for {caller.target}")
         self._release(code)
-        caller.cut(code)
+        caller.cut(code, last_words)
+
+    def last_words(self, word: str, detail: str) -> Headers:
+        """Give the trailers that tell a gRPC client why its response ends in the middle."""
+        who = self.caller.direction, self.parts.config.pod_name
+        return grpc.last_words(*who, word, detail) if self.head.is_grpc else ()
 
     def fail(self, reason: str, detail: str, status: int = 0, grpc_status: int = -1, retry_after_s: float = 0) -> None:
         """Answer in the server's stead."""
@@ -324,8 +329,8 @@ class Exchange:
         series = self.probes or self.caller.target.http
         series.requests += 1
         code = grpc_status if grpc_status >= 0 else grpc.status_for(reason, status)
-        latency_s = self.parts.pump.now_s - self.started_s
-        count_failure(series, status, str(code) if self.head.is_grpc else "", latency_s)
+        told = str(code) if self.head.is_grpc else ""
+        count_failure(series, status, told, self.parts.pump.now_s - self.started_s)
 
     def expire(self, reason: str) -> None:
         """End for lack of time: answer if the response has not begun, else break off."""
@@ -333,14 +338,15 @@ class Exchange:
         if not self.status:
             self.fail(reason, f"for {caller.target}")
             return
-        caller.parts.notice(caller.direction, reason, f"in the middle of a response, for {caller.target}")
-        self.abort()
-        caller.cut(CANCEL)
+        self.parts.notice(caller.direction, reason, f"in the middle of a response, for {caller.target}")
+        last_words = self.last_words(reason, f"for {caller.target}")
+        self.abort(CANCEL, last_words)
+        caller.cut(CANCEL, last_words)
 
-    def abort(self, code: int = CANCEL) -> None:
-        """Stop, answering nothing: the client is gone, and has said so with this code."""
+    def abort(self, code: int = CANCEL, last_words: Headers = ()) -> None:
+        """Stop, answering nothing: the client is gone, and has said so with this code, or gets these trailers."""
         if self.status and self.attempt is not None:
-            self.attempt.record(())
+            self.attempt.record(last_words)
         self._release(code)
 
     def _release(self, code: int) -> None:

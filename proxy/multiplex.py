@@ -173,10 +173,11 @@ class Multiplex(LinkOwner, Limited):
             if exchange is None:
                 continue
             has_response = exchange.status != 0
-            exchange.abort()
+            last_words = exchange.last_words(reason, f"for {self.target}")
+            exchange.abort(CANCEL, last_words)
             if has_response:
                 self.parts.notice(self.direction, reason, f"in the middle of a response, for {self.target}")
-                stream.cut(INTERNAL_ERROR)
+                stream.cut(INTERNAL_ERROR, last_words)
             else:
                 stream.answer(reason, f"for {self.target}")
         self.http2.end()
@@ -191,6 +192,8 @@ class Multiplex(LinkOwner, Limited):
         for stream in list(self.streams.values()):
             if stream.exchange is not None:
                 stream.exchange.check(now_s)
+            elif now_s - stream.active_s > config.stream_idle_timeout_s:
+                stream.cut(CANCEL)  # its answer is whole, and the client takes no more of it
         if self._ends_at_s:
             if now_s >= self._ends_at_s:
                 self._ends_at_s = inf

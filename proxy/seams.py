@@ -204,6 +204,11 @@ class Caller(Protocol):
         """
         ...
 
-    def cut(self, code: int) -> None:
-        """Break off, so that the client cannot take a part for the whole; the exchange is over."""
+    def cut(self, code: int, trailers: Headers = ()) -> None:
+        """Break off, so that the client cannot take a part for the whole; the exchange is over.
+
+        Args:
+            code: of HTTP/2's reset.
+            trailers: what tells a gRPC client the same, and why; it takes their place.
+        """
         ...

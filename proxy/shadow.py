@@ -166,7 +166,7 @@ class Shadow(Caller, Limited):
         self._exchange = None
         self._drop(reason)
 
-    def cut(self, code: int) -> None:
+    def cut(self, code: int, trailers: Headers = ()) -> None:
         self._exchange = None
         self._drop("response-cut")
 

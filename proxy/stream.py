@@ -194,8 +194,11 @@ class Stream(Caller, Mover):
         self._multiplex.link.touch()
         self.end_response(())
 
-    def cut(self, code: int) -> None:
+    def cut(self, code: int, trailers: Headers = ()) -> None:
         """Break the stream off, so that the client cannot take a part for the whole."""
+        if trailers and not self._is_ended:
+            self.end_response(trailers)
+            return
         self.exchange = None
         self._is_ended = True
         self._multiplex.http2.reset(self.stream_id, code or INTERNAL_ERROR)

@@ -9,6 +9,8 @@ relation to HTTP's (doc/http-grpc-status-mapping.md); Linkerd for what a mesh's 
 import re
 from typing import Final
 
+from contract.headers import ERROR
+from proxy.errors import REASONS, explain
 from proxy.model import Headers
 
 OK: Final = 0
@@ -55,6 +57,9 @@ _BY_REASON: Final = {
 }
 """Where the HTTP status says too little: no deadline of the request's has passed, or another try would not help."""
 
+_ERROR: Final = ERROR.encode()
+_RESETS: Final = frozenset({"stream-reset", "fault-injected"})
+
 
 def parse_timeout_s(value: bytes) -> float:
     """Read a `grpc-timeout`; -1 for one that the protocol does not allow, which counts as absent."""
@@ -90,12 +95,24 @@ def status_for(reason: str, http_status: int) -> int:
 
 def failure(status: int, message: str) -> Headers:
     """Make the headers of a response that is nothing but a failure (Trailers-Only); they end the stream."""
-    return (
-        (b":status", b"200"),
-        (b"content-type", b"application/grpc"),
-        (b"grpc-status", b"%d" % status),
-        (b"grpc-message", encode_message(message)),
-    )
+    return ((b":status", b"200"), (b"content-type", b"application/grpc"), *trailers(status, message))
+
+
+def trailers(status: int, message: str) -> Headers:
+    """Make what ends a response that has begun."""
+    return ((b"grpc-status", b"%d" % status), (b"grpc-message", encode_message(message)))
+
+
+def last_words(direction: str, pod_name: str, reason: str, detail: str) -> Headers:
+    """Make the trailers of a response that breaks off, so that clients try again which a reset would make give up.
+
+    A server's own reset stays a reset, and so does one that a policy asked for: for these there are none.
+    """
+    if reason in _RESETS:
+        return ()
+    status = status_for(reason, REASONS[reason].status or 502)
+    text = explain(direction, pod_name, reason, detail).decode().strip()
+    return (*trailers(status, text), (_ERROR, reason.encode()))
 
 
 def status_of(fields: Headers) -> int:

@@ -10,6 +10,7 @@ Sources: RFC 9113 sections 8.1 to 8.3, 8.5; RFC 8441; RFC 9110 section 4.2.4 (us
 
 from typing import Final
 
+from contract.headers import ERROR
 from proxy.errors import WireFault
 from proxy.model import NO_BODY, UNTIL_CLOSE, Headers, RequestHead, ResponseHead
 from proxy.wire.grpc import parse_status
@@ -19,6 +20,7 @@ _HEADER_BYTES: Final = 32
 
 _GRPC: Final = b"application/grpc"
 _MARK: Final = b"x-tulle-"
+_ERROR: Final = ERROR.encode()
 
 
 def read_request(fields: Headers, ended: bool, max_head_bytes: int) -> RequestHead:
@@ -85,6 +87,14 @@ def protocol(fields: Headers) -> bytes:
         if not name.startswith(b":"):
             break
     return b""
+
+
+def without_error(trailers: Headers) -> Headers:
+    """Take the mesh's word away from trailers that are not the mesh's."""
+    for name, _ in trailers:
+        if len(name) == 13 and name == _ERROR:
+            return tuple([field for field in trailers if field[0] != _ERROR])
+    return trailers
 
 
 def _is_grpc(content_type: bytes) -> bool:
