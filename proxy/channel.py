@@ -22,6 +22,15 @@ _GATHER_BYTES: Final = 16384
 _GATHER_COUNT: Final = 64
 """Pieces handed to the kernel at once; far below IOV_MAX (1024)."""
 
+_DELAYED_LEAST_S: Final = 0.035
+_DELAYED_MOST_S: Final = 0.07
+"""Between two pieces of a peer that waited for the kernel's delayed acknowledgement: Linux delays for 40 milliseconds,
+and the round trip comes on top."""
+
+_ACKS_COUNT: Final = 256
+"""Pieces acknowledged at once after such a wait; then it must be seen again. A wait in so many is no more than a fifth
+of a millisecond for each, and where it was a coincidence, this many acknowledgements were sent for nothing."""
+
 _RESET: Final = b"\x01\x00\x00\x00\x00\x00\x00\x00"
 """struct linger {1, 0}: close with RST."""
 
@@ -46,6 +55,7 @@ class SocketChannel(Flushable, Handler):
     """
 
     __slots__ = (
+        "_acks_count",
         "_edge",
         "_events",
         "_is_congested",
@@ -68,6 +78,7 @@ class SocketChannel(Flushable, Handler):
         "queued_bytes",
         "series",
         "sock",
+        "unanswered_s",
         "user",
     )
 
@@ -84,6 +95,8 @@ class SocketChannel(Flushable, Handler):
         """The peer has ended its direction."""
         self.queued_bytes = 0
         self.active_s = pump.now_s
+        self.unanswered_s = 0.0
+        """When the peer last spoke, if nothing was sent since, which acknowledges it."""
         self.user: ChannelUser = _NOBODY
         self.on_flushed: Callable[[], None] | None = None
         self._pump = pump
@@ -93,6 +106,7 @@ class SocketChannel(Flushable, Handler):
         self._out: list[bytes] = []
         self._source: SocketChannel | None = None
         self._paused = 0
+        self._acks_count = 0
         self._events = READ
         self._edge: int = EDGE
         self._is_congested = False
@@ -180,6 +194,29 @@ class SocketChannel(Flushable, Handler):
         self._shut(name)
         user.on_lost(name)
 
+    def ack(self) -> None:
+        """Acknowledge now what has come, although nothing is to be answered yet.
+
+        A peer that gathers small pieces (Nagle's algorithm, on by default) sends the rest of its message only then,
+        and the kernel would wait for bytes of ours to carry the acknowledgement, for 40 milliseconds.
+        """
+        if self.is_open:
+            try:
+                self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+            except OSError:
+                pass  # broken: the next read tells
+
+    def ack_if_awaited(self) -> None:
+        """Acknowledge now what has come from a peer that has been seen to wait for it (where no end of a message is
+        known: to do it always would send a packet more for every piece)."""
+        now_s = self._pump.now_s
+        if self.unanswered_s and _DELAYED_LEAST_S < now_s - self.unanswered_s < _DELAYED_MOST_S:
+            self._acks_count = _ACKS_COUNT
+        self.unanswered_s = now_s
+        if self._acks_count:
+            self._acks_count -= 1
+            self.ack()
+
     # writing
 
     def write(self, data: bytes) -> None:
@@ -213,6 +250,7 @@ class SocketChannel(Flushable, Handler):
                 self._forget(sent)
             self.series.write_bytes += sent
             self.active_s = self._pump.now_s
+            self.unanswered_s = 0.0
         if self.queued_bytes or self._events & WRITE or self._is_congested:
             self._balance()
         if not self.queued_bytes and (self._is_eof_written or self.on_flushed is not None):

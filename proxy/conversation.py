@@ -76,6 +76,8 @@ class Conversation(Caller, RequestSink, ChannelUser):
             return
         if reader.rest:  # a later request: it waits here and in the kernel until this one is answered
             self.channel.pause(PAUSED_BY_TURN)
+        elif not reader.is_done and not reader.is_idle:
+            self.channel.ack()
 
     def on_eof(self) -> None:
         exchange = self._exchange

@@ -120,6 +120,9 @@ class Server(Leg, ChannelUser):
             self.reader.feed(data)
         except WireFault as fault:
             self.lose(f"bad-response:{fault}")
+            return
+        if not self.reader.is_done:
+            self.channel.ack()
 
     def on_eof(self) -> None:
         user = self._user

@@ -89,6 +89,7 @@ class Splice:
             self._held_bytes += moved
             self._source.series.read_bytes += moved
             self._source.active_s = self._pump.now_s
+            self._source.ack_if_awaited()
         else:
             self._is_ended = True
             self._source.end_reading()
@@ -109,6 +110,7 @@ class Splice:
             self._held_bytes -= moved
             self._sink.series.write_bytes += moved
             self._sink.active_s = self._pump.now_s
+            self._sink.unanswered_s = 0.0
         self._sink.want(WRITE, False)
         if self._is_ended:
             self._on_end()

@@ -123,6 +123,7 @@ class _Direction(ChannelUser):
     def on_data(self, data: bytes) -> None:
         sink = self._sink
         sink.write(data)
+        self._source.ack_if_awaited()
         self._moved_bytes += len(data)
         if self._moved_bytes > self._splice_after_bytes > 0:
             self._splice_after_bytes = 0
