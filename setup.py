@@ -62,6 +62,7 @@ HOT = (
     "proxy/policy/window.py",
     "proxy/wire/bucket.py",
     "proxy/wire/chunks.py",
+    "proxy/wire/credentials.py",
     "proxy/wire/detect.py",
     "proxy/wire/grpc.py",
     "proxy/wire/head.py",

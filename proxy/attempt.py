@@ -85,7 +85,9 @@ class Attempt(LegUser, ConnectorUser, FinderUser, ResponseSink):
             self._connector = TrunkFinder(parts, self, head, len(self.exchange.endpoints))
             self._connector.dial(endpoint)
             return
-        server = parts.pool.take(endpoint, parts.pump.now_s, self.exchange.is_resendable)
+        server = self.exchange.caller.own
+        if server is None or not server.can_serve((endpoint,)):
+            server = parts.pool.take(endpoint, parts.pump.now_s, self.exchange.is_resendable)
         if server is not None:
             self._send(server)
             return

@@ -43,6 +43,7 @@ class Conversation(Caller, RequestSink, ChannelUser):
         "channel",
         "direction",
         "has_ended",
+        "own",
         "parts",
         "session",
         "target",
@@ -62,6 +63,7 @@ class Conversation(Caller, RequestSink, ChannelUser):
         self._keep_alive = False
         """Whether the connection lives on after the answer that has begun."""
         self._linger: Timer | None = None
+        self.own: Server | None = None
         self._reader = RequestReader(self, self.parts.config.max_head_bytes)
         channel.user = self
 
@@ -138,9 +140,15 @@ class Conversation(Caller, RequestSink, ChannelUser):
         if isinstance(leg, Server):
             self.channel.feed_from(leg.channel)
             leg.channel.feed_from(self.channel)
+            leg.keeper = self
 
     def uncouple(self) -> None:
         self.channel.feed_from(None)
+
+    def keep(self, server: Server) -> None:
+        own, self.own = self.own, server
+        if own is not None and own is not server:
+            own.close()
 
     def hold(self) -> None:
         self.channel.pause(PAUSED_BY_TURN)
@@ -192,6 +200,7 @@ class Conversation(Caller, RequestSink, ChannelUser):
         self.channel.write(head.raw)
         leg.reader.release()
         leg.channel.feed_from(None)
+        self._leave_own(leg)
         early = self._reader.rest
         tunnel = Tunnel(self.session, self.channel, leg.endpoint)
         self._reader.release()
@@ -295,7 +304,14 @@ class Conversation(Caller, RequestSink, ChannelUser):
             self._linger.cancel()
             self._linger = None
         self._reader.release()
+        self._leave_own(None)
         self.session.on_done()
+
+    def _leave_own(self, leg: Server | None) -> None:
+        """Close the connection that knows this client, unless a tunnel goes on with it."""
+        own, self.own = self.own, None
+        if own is not None and own is not leg:
+            own.close()
 
     # limits
 

@@ -97,6 +97,9 @@ class Exchange:
 
     def pick(self) -> Endpoint:
         """Choose among the endpoints by what is known of them now."""
+        own = self.caller.own
+        if own is not None and own.can_serve(self.endpoints):
+            return own.endpoint
         if self.course is not None:
             return self.course.tries.pick()
         return balance.pick(self.endpoints, self.parts.random, self.parts.pump.now_s)

@@ -65,6 +65,7 @@ class RequestHead:
         upgrade: HTTP/1: the Upgrade header when the client asks to leave HTTP/1 (never h2c), else empty.
         has_marks: whether the mesh's own headers (contract.headers) are among the headers.
         is_grpc: HTTP/2 with a content-type of gRPC.
+        is_personal: HTTP/1: it authenticates its connection, which must serve nobody else from now on.
     """
 
     __slots__ = (
@@ -72,6 +73,7 @@ class RequestHead:
         "framing",
         "has_marks",
         "is_grpc",
+        "is_personal",
         "keep_alive",
         "length_bytes",
         "method",
@@ -106,6 +108,7 @@ class RequestHead:
         self.has_marks = has_marks
         self.fields = fields
         self.is_grpc = is_grpc
+        self.is_personal = False
 
     def value(self, name: bytes) -> bytes:
         """Find a header by its lower-case name; the first one's value, or nothing; of cookies all crumbs."""
@@ -125,7 +128,7 @@ class RequestHead:
         else:
             start, end = _span(raw, name) if self.has_marks else (0, 0)
             raw = b"".join((raw[: start or -2], name, b": ", value, b"\r\n", raw[end:] if end else b"\r\n"))
-        return RequestHead(
+        head = RequestHead(
             raw,
             self.method,
             self.target,
@@ -138,6 +141,8 @@ class RequestHead:
             fields,
             self.is_grpc,
         )
+        head.is_personal = self.is_personal
+        return head
 
 
 class ResponseHead:

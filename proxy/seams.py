@@ -13,6 +13,7 @@ from proxy.model import Address, Direction, Headers, RequestHead, ResponseHead
 
 if TYPE_CHECKING:
     from proxy.parts import Parts
+    from proxy.server import Server
     from proxy.targets import Target
 
 
@@ -155,6 +156,8 @@ class Caller(Protocol):
     parts: "Parts"
     target: "Target"
     direction: Direction
+    own: "Server | None"
+    """The connection to a server that has come to know this client, and serves nobody else (HTTP/1)."""
 
     @property
     def peer_ip(self) -> str: ...

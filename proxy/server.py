@@ -1,7 +1,8 @@
 """One connection to a server that speaks HTTP/1: used by one exchange at a time, idle in the pool between. Turn."""
 
 import socket
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, Protocol
 
 from proxy.channel import PAUSED_BY_PEER, PAUSED_BY_TURN, SocketChannel
 from proxy.errors import WireFault
@@ -15,10 +16,18 @@ TRUSTED_IDLE_S: Final = 0.05
 asking costs a system call for each request."""
 
 
+class Keeper(Protocol):
+    """A client's connection, which keeps to itself the connection to a server that knows this client."""
+
+    __slots__ = ()
+
+    def keep(self, server: "Server") -> None: ...
+
+
 class Server(Leg, ChannelUser):
     """A channel and its response reader."""
 
-    __slots__ = ("_user", "channel", "endpoint", "idle_since_s", "is_reused", "pool", "reader")
+    __slots__ = ("_user", "channel", "endpoint", "idle_since_s", "is_reused", "keeper", "pool", "reader")
 
     def __init__(self, channel: SocketChannel, endpoint: Endpoint, pool: Pool, max_head_bytes: int) -> None:
         self.channel = channel
@@ -27,6 +36,8 @@ class Server(Leg, ChannelUser):
         self.reader = ResponseReader(NOBODY, max_head_bytes)
         self.is_reused = False
         self.idle_since_s = 0.0
+        self.keeper: Keeper | None = None
+        """Whose request this is, if nobody else's may follow it on a connection that knows its client."""
         self._user: LegUser | None = None
         channel.user = self
 
@@ -48,6 +59,8 @@ class Server(Leg, ChannelUser):
         self._user = user
         self.reader.sink = user
         self.reader.expect(head.method)
+        if head.is_personal:
+            self.reader.is_personal = True
         self.channel.write(head.raw)
 
     def write_body(self, data: bytes) -> None:
@@ -77,17 +90,27 @@ class Server(Leg, ChannelUser):
         self.close()
 
     def end(self, reusable: bool, now_s: float) -> None:
-        """Go into the pool, or close."""
+        """Go into the pool, or to the one client that this connection knows, or close."""
         self._user = None
+        keeper, self.keeper = self.keeper, None
         self.reader.sink = NOBODY
         self.channel.feed_from(None)
         if reusable and not self.reader.rest and self.channel.is_open and not self.channel.queued_bytes:
             self.channel.resume(PAUSED_BY_PEER)
             self.is_reused = True
             self.idle_since_s = now_s
-            if self.pool.give(self.endpoint, self):
+            if self.reader.is_personal:
+                if keeper is not None:
+                    keeper.keep(self)
+                    return
+            elif self.pool.give(self.endpoint, self):
                 return
         self.close()
+
+    def can_serve(self, endpoints: Sequence[Endpoint]) -> bool:
+        """Tell whether the connection is open, serves nobody now, and leads to one of these endpoints."""
+        endpoint = self.endpoint
+        return self._user is None and self.channel.is_open and not endpoint.is_gone and endpoint in endpoints
 
     def is_fresh(self, now_s: float) -> bool:
         """Tell whether the connection can be used: open, and the server has not ended it meanwhile."""
@@ -107,6 +130,7 @@ class Server(Leg, ChannelUser):
     def close(self) -> None:
         self.pool.evict(self.endpoint, self)
         self._user = None
+        self.keeper = None
         self.reader.release()
         self.channel.close()
 
@@ -141,6 +165,7 @@ class Server(Leg, ChannelUser):
         """Give up on the server; `reason` is a word of errors.REASONS, with `:detail` behind it if there is any."""
         user = self._user
         self._user = None
+        self.keeper = None
         self.channel.abort()
         if user is not None:
             user.on_server_lost(reason)

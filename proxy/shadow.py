@@ -50,6 +50,7 @@ class Shadow(Caller, Limited):
         "_unchunker",
         "direction",
         "original",
+        "own",
         "parts",
         "target",
     )
@@ -58,6 +59,7 @@ class Shadow(Caller, Limited):
         self.parts: Parts = caller.parts
         self.target = target
         self.direction: Direction = target.direction
+        self.own = None
         self._peer_ip = caller.peer_ip
         self.original = Answer() if mirror.compares else None
         """What the original's client gets; the original's tap tells it."""

@@ -33,6 +33,7 @@ class Stream(Caller, Mover):
         "_multiplex",
         "direction",
         "exchange",
+        "own",
         "parts",
         "reset_code",
         "session",
@@ -47,6 +48,7 @@ class Stream(Caller, Mover):
         self.parts: Parts = multiplex.parts
         self.target: Target = multiplex.target
         self.direction: Direction = multiplex.direction
+        self.own = None
         self._active_s = self.parts.pump.now_s
         self.unacked_bytes = 0
         """Of the request's body: heard, and not moved on yet."""

@@ -59,7 +59,7 @@ class Tries:
     def start(self) -> None:
         """Begin another try, where there is room for one."""
         exchange = self._exchange
-        endpoint = self.pick()
+        endpoint = exchange.pick()
         room = self._course.traffic.room
         if room is not None and self._course.traffic.is_full(endpoint):
             self._course.wait_at(room)

@@ -11,6 +11,7 @@ import httptools
 
 from proxy.errors import WireFault
 from proxy.model import LENGTH, NO_BODY, UNTIL_CLOSE, RequestHead, ResponseHead
+from proxy.wire import credentials
 from proxy.wire.head import read_request, read_response
 from proxy.wire.message import BLANK, BODY, DONE, HEAD, MessageReader, MessageSink, fault_of
 
@@ -96,6 +97,8 @@ class RequestReader(MessageReader[RequestSink]):
     def _on_head(self, raw: bytes, lines: list[bytes]) -> None:
         self._is_begun = False
         head = read_request(raw, lines, self._method)
+        if credentials.of_connection(lines):
+            head.is_personal = True
         if self._is_upgraded:
             self._is_upgraded = False
             self._renew()  # llhttp takes all that follows for the new protocol; whether it is, the server says
@@ -133,10 +136,12 @@ class _Payload:
 class ResponseReader(MessageReader[ResponseSink]):
     """Reads a server's responses; `expect` says to which method the next one answers."""
 
-    __slots__ = ("_method", "keep_alive")
+    __slots__ = ("_method", "is_personal", "keep_alive")
 
     def __init__(self, sink: ResponseSink, max_head_bytes: int) -> None:
         self._method = b"GET"
+        self.is_personal = False
+        """Whether the connection has come to know its client (wire.credentials), which lasts as long as it does."""
         self.keep_alive = False
         """Whether the server lets its connection live on after the response whose head was read last."""
         super().__init__(sink, max_head_bytes)
@@ -192,6 +197,8 @@ class ResponseReader(MessageReader[ResponseSink]):
         if head.framing != NO_BODY:
             self._complete = False
         self.keep_alive = head.keep_alive
+        if credentials.of_connection(lines):
+            self.is_personal = True
         sink.on_response(head)
         if self._state == HEAD:
             self._begin_body(head.framing, head.length_bytes)
