@@ -20,14 +20,15 @@ def of_connection(lines: list[bytes]) -> bool:
         line = lines[at]
         letter = line[0] | 32
         if letter == 97:  # authorization
-            if len(line) > 15 and line[13] == 58 and line[15] | 32 != 98 and _is_telling(line):
-                return True
+            may_be = len(line) > 15 and line[13] == 58 and line[15] | 32 != 98
         elif letter == 119:  # www-authenticate
-            if len(line) > 16 and line[16] == 58 and _is_telling(line):
-                return True
+            may_be = len(line) > 16 and line[16] == 58
         elif letter == 112:  # proxy-authenticate, proxy-authorization
-            if len(line) > 19 and (line[18] == 58 or line[19] == 58) and _is_telling(line):
-                return True
+            may_be = len(line) > 19 and (line[18] == 58 or line[19] == 58)
+        else:
+            continue
+        if may_be and _is_telling(line):
+            return True
     return False
 
 
