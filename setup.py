@@ -17,6 +17,7 @@ HOT = (
     "proxy/connector.py",
     "proxy/conversation.py",
     "proxy/dial.py",
+    "proxy/early.py",
     "proxy/errors.py",
     "proxy/exchange.py",
     "proxy/link.py",

@@ -30,9 +30,15 @@ PROXY_UID: Final = 2102
 CONTROL_PLANE_UID: Final = 2103
 """User id of the webhook and the controller."""
 
-OPAQUE_PORTS: Final = (25, 587, 3306, 4444, 5432, 6379, 9300, 11211)
-"""TCP ports of known server-first or unparsed protocols (SMTP, MySQL, Galera, PostgreSQL, Redis, Elasticsearch
-transport, memcached): captured, never parsed. Linkerd's list."""
+OPAQUE_PORTS: Final = (
+    *(21, 22, 25, 110, 143, 587),  # FTP, SSH, SMTP, POP3, IMAP, submission: the server speaks first
+    *(2181, 2888, 3306, 3888),  # ZooKeeper, whose words (`ruok`) end with no line; MySQL
+    *(4222, 4444, 5432, 6379),  # NATS, Galera, PostgreSQL, Redis
+    *(9300, 9418, 11211, 26379),  # Elasticsearch transport, git, memcached, Redis Sentinel
+)
+"""TCP ports of known server-first or unparsed protocols: captured, never parsed. Linkerd's list and its like. What
+tells itself from HTTP by its first bytes (Kafka, MongoDB, AMQP, Cassandra, SQL Server) has no need to be here, and its
+ports may serve HTTP."""
 
 SKIP_PORTS: Final = (4567, 4568)
 """TCP ports that are never captured, either way: Galera replication identifies its peers by source address."""

@@ -87,7 +87,14 @@ class App:
             config.discovery_timeout_s,
             random.random,
         )
-        self.inbound = Targets("inbound", self.pump, self.meter, config.max_targets_count, 0.0, random.random)
+        self.inbound = Targets(
+            "inbound",
+            self.pump,
+            self.meter,
+            config.max_targets_count,
+            config.discovery_timeout_s,
+            random.random,
+        )
         self.peers = Peers(self.pump)
         self.trimmer = Trimmer()
         self._notices = notices

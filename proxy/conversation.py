@@ -103,6 +103,10 @@ class Conversation(Caller, RequestSink, ChannelUser):
             self.parts.notice(self.direction, "client-closed", f"before its answer, for {self.target}")
         self._close()
 
+    def refuse(self, fault: WireFault) -> None:
+        """Answer bytes that are no request where only requests may come, and end."""
+        self._on_fault(fault)
+
     # from the reader
 
     def on_request(self, head: RequestHead) -> None:

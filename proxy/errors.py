@@ -29,6 +29,11 @@ REASONS: Final[dict[str, Reason]] = {
         Reason("duplicate-host", 400, "more than one Host header"),
         Reason("control-character", 400, "a header name or value holds a forbidden character"),
         Reason("bad-request-line", 400, "the request line is not `METHOD target HTTP/1.x`"),
+        Reason(
+            "not-http",
+            400,
+            "the port is declared as HTTP (appProtocol) or has a rate limit, and the client's first bytes are not HTTP",
+        ),
         Reason("bad-head", 400, "the head is malformed in another way"),
         Reason("head-too-large", 431, "the head is larger than TULLE_PROXY_MAX_HEAD_BYTES"),
         Reason("host-conflict", 400, "HTTP/2: `:authority` and Host name different hosts"),

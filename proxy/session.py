@@ -3,14 +3,20 @@
 Theory of operation. The first bytes from either side decide. A client that speaks is judged by wire.detect; while it
 is silent its server is dialled, and if that speaks first (SMTP, MySQL) the connection is an opaque tunnel at once,
 with no stall and no timeout. If the client then speaks HTTP after all, the new server connection goes into the pool.
+
+Where HTTP is declared, or limited by a policy, what is not HTTP is refused. Inbound that is known a moment after the
+first connection to a port: requests do not wait for it, bytes that would pass unread do.
 """
 
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from contract.metrics import INBOUND
 from proxy.channel import PAUSED_BY_TURN, SocketChannel
 from proxy.connector import Connector
 from proxy.conversation import Conversation
+from proxy.early import EarlyServer
+from proxy.errors import WireFault
 from proxy.model import plain_ip
 from proxy.multiplex import Multiplex
 from proxy.naming import name_tls
@@ -27,6 +33,9 @@ from proxy.wire import detect, hello
 MAX_FIRST_BYTES: Final = 65536
 """Bytes gathered while the destination is not known yet; then the client waits in the kernel."""
 
+FAULT_BYTES: Final = 40
+"""Of bytes that are refused, so many are shown."""
+
 
 class Session(Limited, ChannelUser):
     """Owns a client's channel until a conversation or a tunnel takes it, and its place in the list of sessions."""
@@ -40,6 +49,8 @@ class Session(Limited, ChannelUser):
         "_endpoints",
         "_fault",
         "_first",
+        "_is_held",
+        "_is_judging",
         "_is_named",
         "_is_opaque",
         "_is_over",
@@ -59,6 +70,10 @@ class Session(Limited, ChannelUser):
         self._first = b""
         self._is_opaque = False
         """Decided: the bytes are not ours to read."""
+        self._is_judging = False
+        """First bytes are there that tell nothing yet; the timer runs from the first of them."""
+        self._is_held = False
+        """The bytes are no HTTP, and discovery must say whether they may pass."""
         self._connector: Connector | None = None
         self._endpoints: Sequence[Endpoint] = ()
         self._endpoint: Endpoint | None = None
@@ -84,33 +99,45 @@ class Session(Limited, ChannelUser):
             return
         if not target.is_settled:
             target.waiters.append(self.begin)
-        elif target.protocol == "opaque" or target.address.port in self.parts.config.opaque_ports:
+        elif self._standing() == "opaque":
             self._relay("opaque")
         elif self._channel.has_read_eof:
             self.on_eof()
         elif self._first:
             self._detect()
         else:
-            self._wait(self.parts.config.detect_dial_delay_s, self._dial)
+            self._wait(self.parts.config.detect_dial_delay_s, self._on_silence)
+
+    def _standing(self) -> route.Standing:
+        target = self.target
+        is_listed = target.address.port in self.parts.config.opaque_ports
+        return route.standing(target.direction == INBOUND, target.protocol, is_listed, target.is_limited)
+
+    def _on_silence(self) -> None:
+        """The client waits for a word: dial the server, where that may speak first."""
+        self._timer = None
+        if self._is_over or self._owner is not self or self._first:
+            return
+        if not self.target.is_told:
+            self.target.waiters.append(self._on_silence)
+        elif self._standing() != "http":
+            self._dial()
 
     # the client speaks
 
     def on_data(self, data: bytes) -> None:  # stop 2
         """Gather the first bytes and judge them."""
         self._first = self._first + data if self._first else data
-        if self._is_opaque or not self.target.is_settled:
+        if self._is_opaque or self._is_held or not self.target.is_settled:
             if len(self._first) >= MAX_FIRST_BYTES:
                 self._channel.pause(PAUSED_BY_TURN)
         else:
             self._detect()
 
     def on_eof(self) -> None:
-        if not self.target.is_settled or self._is_opaque:
+        if not self.target.is_settled or self._is_opaque or self._is_held:
             return  # begin, or the tunnel, sees it
-        if self._first and detect.leaning(self._first) == "http/1":
-            self._converse()
-        else:
-            self._relay("opaque")
+        self._lean()
 
     def _detect(self) -> None:
         verdict = detect.protocol(self._first)
@@ -119,28 +146,58 @@ class Session(Limited, ChannelUser):
         elif verdict == "http/2":
             self._multiplex()
         elif verdict == "more":
-            self._wait(self.parts.config.detect_timeout_s, self._on_detect_timeout)
+            if not self._is_judging:
+                self._is_judging = True
+                self._wait(self.parts.config.detect_timeout_s, self._on_detect_timeout)
         else:
-            self._relay(verdict)
+            self._pass_unread(verdict)
 
     def _on_detect_timeout(self) -> None:
         self.parts.meter.count("detect_timeouts_total", (("direction", self.target.direction),))
-        if detect.leaning(self._first) == "http/1":
+        self._lean()
+
+    def _lean(self) -> None:
+        """Decide by what there is: more will not come, or not soon."""
+        first = self._first
+        if first and (self._standing() == "http" or detect.leaning(first) == "http/1"):
             self._converse()
         else:
-            self._relay("opaque")
+            self._pass_unread("opaque")
+
+    def _pass_unread(self, protocol: str) -> None:
+        """Relay bytes that are no HTTP, where they may pass."""
+        self._stop_waiting()
+        if not self.target.is_told:
+            self._is_held = True
+            self.target.waiters.append(self._on_told)
+        elif self._standing() == "http" and self._first:
+            self._count(protocol)
+            found = "a TLS hello" if protocol == "tls" else repr(self._first[:FAULT_BYTES])[1:]
+            self._hand_over().refuse(WireFault("not-http", f"{found}, to {self.target}"))
+        else:
+            self._relay(protocol)
+
+    def _on_told(self) -> None:
+        if self._is_held and not self._is_over:
+            self._is_held = False
+            self._pass_unread("tls" if detect.protocol(self._first) == "tls" else "opaque")
 
     def _converse(self) -> None:
         """The client speaks HTTP/1."""
-        self._stop_waiting()
         self._count("http/1")
-        self._keep_server()
-        conversation = Conversation(self, self._channel, self.target)
-        self.become(conversation)
+        conversation = self._hand_over()
         conversation.on_data(self._first)
         self._first = b""
         if self._channel.has_read_eof and self._channel.is_open:
             conversation.on_eof()
+
+    def _hand_over(self) -> Conversation:
+        """Give the client's channel to a conversation."""
+        self._stop_waiting()
+        self._keep_server()
+        conversation = Conversation(self, self._channel, self.target)
+        self.become(conversation)
+        return conversation
 
     def _multiplex(self) -> None:
         """The client speaks HTTP/2."""
@@ -170,7 +227,6 @@ class Session(Limited, ChannelUser):
     # the server speaks first, or the bytes are opaque
 
     def _dial(self) -> None:
-        self._timer = None
         target = self.target
         self._endpoints = endpoints = route.match(target.kind, target.known, target.direct)
         if not endpoints:
@@ -193,7 +249,7 @@ class Session(Limited, ChannelUser):
         if self._is_opaque:
             self._join(b"")
         else:
-            channel.user = _EarlyServer(self)
+            channel.user = EarlyServer(self)
 
     def on_no_channel(self, endpoint: Endpoint, reason: str) -> None:
         self._connector = None
@@ -201,7 +257,7 @@ class Session(Limited, ChannelUser):
         self._on_fault(reason)
 
     def on_server_data(self, data: bytes) -> None:
-        """The server speaks before the client is known (from `_EarlyServer`); nothing: it has ended."""
+        """The server speaks before the client is known (from `EarlyServer`); nothing: it has ended."""
         if detect.serves_http2(data):
             self._leave_server()  # it says so to every client, before it has heard one: the client's word decides
             return
@@ -242,7 +298,7 @@ class Session(Limited, ChannelUser):
         self._leave_server()
         if self._is_opaque:
             self._refuse()
-        else:
+        elif not self._is_judging:
             # A client that is about to speak HTTP gets a proper answer; a silent one is reset after a while.
             self._wait(self.parts.config.detect_timeout_s, self._refuse)
 
@@ -333,21 +389,3 @@ class Session(Limited, ChannelUser):
     def abort(self, reason: str) -> None:
         self._fault = reason
         self._refuse()
-
-
-class _EarlyServer(ChannelUser):
-    """Hears a server that is connected before it is known what its client speaks."""
-
-    __slots__ = ("owner",)
-
-    def __init__(self, owner: Session) -> None:
-        self.owner = owner
-
-    def on_data(self, data: bytes) -> None:
-        self.owner.on_server_data(data)
-
-    def on_eof(self) -> None:
-        self.owner.on_server_data(b"")
-
-    def on_lost(self, errno: str) -> None:
-        self.owner.on_server_lost()

@@ -35,7 +35,9 @@ class Target:
         "direct",
         "direction",
         "http",
+        "is_limited",
         "is_settled",
+        "is_told",
         "kind",
         "known",
         "name",
@@ -64,6 +66,11 @@ class Target:
         """`service.namespace` when it is a service, for messages."""
         self.revision = ""
         self.is_settled = False
+        self.is_told = False
+        """Discovery has answered, or will not in time. Inbound, requests do not wait for it: only bytes that are not
+        HTTP do, because it says whether they may pass."""
+        self.is_limited = False
+        """A rate limit holds for what comes in."""
         self.waiters: list[Callable[[], None]] = []
         self.timer: Timer | None = None
         self.sessions_count = 0
@@ -115,7 +122,7 @@ class Target:
 
     def settle(self) -> None:
         """Let those go on who wait."""
-        self.is_settled = True
+        self.is_settled = self.is_told = True
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
@@ -183,7 +190,7 @@ class Targets:
                 self._targets[address] = target
                 self._ask(target)
             else:
-                target.is_settled = True  # all others are in use: this one passes through, unremembered
+                target.is_settled = target.is_told = True  # all others are in use: it passes through, unremembered
         target.sessions_count += 1
         return target
 
@@ -194,17 +201,18 @@ class Targets:
             self._release(target)
 
     def _ask(self, target: Target) -> None:
-        if self.is_connected and self.direction == OUTBOUND:
+        target.is_settled = self.direction == INBOUND
+        if self.is_connected:
             target.timer = self._clock.call_at(self._clock.now_s + self._timeout_s, target.settle)
         else:
-            target.is_settled = True
+            target.is_settled = target.is_told = True
         self.on_wanted()
 
     def disconnect(self) -> None:
         """The controller is gone: nobody waits for it; what is known stays."""
         self.is_connected = False
         for target in list(self._targets.values()):
-            if not target.is_settled:
+            if not target.is_told:
                 target.settle()
 
     def apply(self, destinations: Sequence[Destination]) -> list[str]:
@@ -229,8 +237,10 @@ class Targets:
         target.protocol = destination.protocol
         policy = destination.policy
         limits = policy.rate_limit if policy is not None else None
+        target.is_limited = limits is not None
         name = policy.name if policy is not None else ""
         target.obey(ServicePolicy(rate_limit=limits, name=name) if limits is not None else None)
+        target.settle()
 
     def _apply(self, target: Target, destination: Destination) -> None:
         keep = {endpoint.address: endpoint for endpoint in target.known}

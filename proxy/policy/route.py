@@ -23,3 +23,24 @@ def match(kind: Kind, known: Sequence[E], direct: Sequence[E]) -> Sequence[E]:  
     if kind == "service" or (kind == "pod" and known):
         return known
     return direct
+
+
+Standing = Literal["opaque", "http", "detect"]
+
+
+def standing(is_inbound: bool, protocol: str, is_listed: bool, is_limited: bool) -> Standing:
+    """Settle what a connection must speak: opaque bytes are not read, and where HTTP stands all else is refused.
+
+    Args:
+        is_inbound: the destination is the local application; what discovery says of it heeds its pod's own list.
+        protocol: what discovery says: a declaration (contract.discovery.Protocol) or `detect`.
+        is_listed: the port is in this sidecar's own list of opaque ports.
+        is_limited: a rate limit holds for the port: bytes that are not read would escape it.
+    """
+    if protocol == "opaque" or (is_listed and not is_inbound):
+        return "opaque"
+    if protocol != "detect":
+        return "http"
+    if is_listed:
+        return "opaque"
+    return "http" if is_limited and is_inbound else "detect"

@@ -1,11 +1,16 @@
 """What a client speaks, told from its first bytes. Pure.
 
 HTTP/1 is a method token, a space, and a first line that ends with its version: `SET key 1` of another protocol has
-the first two and not the third. A TLS client is told once its ClientHello is whole (wire.hello), because its name is
-wanted with it; until then nobody could have answered it.
+the first two and not the third, and neither has `OPTIONS rtsp://cam/1 RTSP/1.0`. So a first line is judged when it is
+complete, and what has no version is opaque, whatever its method. Until then only a registered method is waited for:
+`ruok` or `0032git-upload-pack /p.git` begins none, and passes at once. A method that nobody has registered is HTTP all
+the same where its first line arrives in one piece, as it nearly always does.
 
-Sources: RFC 9112 section 3 (request line), RFC 9110 section 5.6.2 (token), RFC 9113 section 3.4 (preface), RFC 8446
-section 5.1 (record header).
+A TLS client is told once its ClientHello is whole (wire.hello), because its name is wanted with it; until then nobody
+could have answered it.
+
+Sources: RFC 9112 sections 2.2 (empty lines before a request) and 3 (request line), RFC 9110 section 5.6.2 (token),
+IANA's registry of HTTP methods, RFC 9113 section 3.4 (preface), RFC 8446 section 5.1 (record header).
 """
 
 import re
@@ -21,30 +26,45 @@ MAX_METHOD_BYTES: Final = 32
 """Longest method; the registered ones end at 17 (UPDATEREDIRECTREF)."""
 
 MAX_LINE_BYTES: Final = 8192
-"""A first line longer than this with a method before it is taken for HTTP/1 (same limit as nginx's)."""
+"""A first line longer than this with a registered method before it is taken for HTTP/1 (same limit as nginx's)."""
+
+MAX_EMPTY_BYTES: Final = 16
+"""Empty lines before a request line, in bytes; some clients send one or two (RFC 9112 section 2.2)."""
+
+UNDECIDED_BYTES: Final = MAX_EMPTY_BYTES + MAX_LINE_BYTES
+"""So many bytes are always told, unless they begin a ClientHello (hello.MAX_HELLO_BYTES)."""
 
 _METHOD: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}")
 _WELL_KNOWN: Final = (b"GET ", b"POST ", b"HEAD ", b"PUT ", b"DELETE ", b"OPTIONS ", b"PATCH ", b"CONNECT ", b"TRACE ")
+
+METHODS: Final = (
+    b"ACL BASELINE-CONTROL BIND CHECKIN CHECKOUT CONNECT COPY DELETE GET HEAD LABEL LINK LOCK MERGE MKACTIVITY"
+    b" MKCALENDAR MKCOL MKREDIRECTREF MKWORKSPACE MOVE OPTIONS ORDERPATCH PATCH POST PROPFIND PROPPATCH PUT QUERY"
+    b" REBIND REPORT SEARCH TRACE UNBIND UNCHECKOUT UNLINK UNLOCK UPDATE UPDATEREDIRECTREF VERSION-CONTROL"
+    b" M-SEARCH NOTIFY PURGE SOURCE SUBSCRIBE UNSUBSCRIBE"
+).split()
+"""IANA's registry without `PRI`, and the six more that Node's parser knows."""
+
+_BEGUN: Final = frozenset(method[:size] for method in METHODS for size in range(1, len(method) + 1))
+_WHOLE: Final = frozenset(METHODS)
 
 
 def protocol(data: bytes) -> Verdict:
     """Judge all bytes that a client has sent so far; `more` means that they do not tell yet."""
     if data.startswith((b"GET ", b"POST ")):
-        return "http/1"  # fast: the two common cases before any expression
+        end = data.find(b"\n", 0, MAX_LINE_BYTES)
+        if end > 12 and data[end - 10 : end] == b" HTTP/1.1\r":
+            return "http/1"  # fast: nearly all, before any expression
     if data[:1] == b"\x16":
         return _tls(data)
     if PREFACE.startswith(data[: len(PREFACE)]):
         return "http/2" if len(data) >= len(PREFACE) else "more"
-    text = data.lstrip(b"\r\n") if data[:1] == b"\r" else data
-    method = _METHOD.match(text)
-    if method is None:
-        return "opaque" if text else "more"
-    end = method.end()
-    if end == len(text):
-        return "more" if end < MAX_METHOD_BYTES else "opaque"
-    if text[end : end + 1] != b" ":
+    start = skip_empty_lines(data)
+    if start < 0 or start > MAX_EMPTY_BYTES:
         return "opaque"
-    return _first_line(text)
+    if start == len(data) or (data[start] == 13 and start + 1 == len(data)):
+        return "more"
+    return _first_line(data, start)
 
 
 def leaning(data: bytes) -> Verdict:
@@ -52,6 +72,8 @@ def leaning(data: bytes) -> Verdict:
     if data[:1] == b"\x16":
         return "tls" if _tls(data) == "more" else "opaque"
     text = data.lstrip(b"\r\n")
+    if not text:
+        return "opaque"  # an empty line alone asks for nothing over HTTP, and for a prompt elsewhere
     if any(text.startswith(known[: len(text)]) for known in _WELL_KNOWN):
         return "http/1"
     return "http/1" if b" " in text[: MAX_METHOD_BYTES + 1] and b" HTTP/1" in text else "opaque"
@@ -63,15 +85,47 @@ def serves_http2(data: bytes) -> bool:
     return is_settings and (data[1] << 8 | data[2]) % 6 == 0
 
 
+def skip_empty_lines(data: bytes) -> int:
+    """Give the place behind the empty lines (CRLF or LF) that the bytes begin with; -1: a CR that ends no line.
+
+    A CR that is the last byte is left for later. Beyond MAX_EMPTY_BYTES no more are looked for: they are too many.
+    """
+    at = 0
+    size = len(data)
+    while at < size and at <= MAX_EMPTY_BYTES:
+        if data[at] == 10:
+            at += 1
+        elif data[at] != 13 or at + 1 == size:
+            break
+        elif data[at + 1] != 10:
+            return -1
+        else:
+            at += 2
+    return at
+
+
 def _tls(data: bytes) -> Verdict:
     if data[1:2] not in (b"", b"\x03") or data[2:3] > b"\x04":
         return "opaque"
     return "more" if hello.parse(data) is None else "tls"
 
 
-def _first_line(text: bytes) -> Verdict:
-    end = text.find(b"\n")
-    if end < 0:
-        return "http/1" if text.startswith(_WELL_KNOWN) or len(text) > MAX_LINE_BYTES else "more"
-    line = text[:end].rstrip(b"\r ")
-    return "http/1" if text.startswith(_WELL_KNOWN) or line[-8:-1] == b"HTTP/1." else "opaque"
+def _first_line(data: bytes, start: int) -> Verdict:
+    """Judge the line at `start`, by its first MAX_LINE_BYTES alone: so every way to cut it is told alike."""
+    found = _METHOD.match(data, start)
+    if found is None:
+        return "opaque"
+    method = found.group()
+    space = found.end()
+    if space < len(data) and data[space] != 32:
+        return "opaque"
+    end = data.find(b"\n", space, start + MAX_LINE_BYTES)
+    if end >= 0:
+        line = data[space:end].rstrip(b"\r ")
+        is_http = len(line) > 8 and line[-9:-1] == b" HTTP/1." and line[-1:].isdigit()
+        return "http/1" if is_http else "opaque"
+    if space == len(data):
+        return "more" if method in _BEGUN else "opaque"
+    if method not in _WHOLE:
+        return "opaque"
+    return "http/1" if len(data) >= start + MAX_LINE_BYTES else "more"

@@ -21,6 +21,7 @@ import httptools
 
 from proxy.errors import WireFault
 from proxy.model import CHUNKED, LENGTH, NO_BODY, Framing
+from proxy.wire.detect import MAX_EMPTY_BYTES, skip_empty_lines
 
 CRLF: Final = b"\r\n"
 BLANK: Final = b"\r\n\r\n"
@@ -87,6 +88,7 @@ class MessageReader(Generic[S]):
         "_max_head_bytes",
         "_parser",
         "_payload",
+        "_skipped_bytes",
         "_state",
         "_tail",
         "framing",
@@ -100,6 +102,8 @@ class MessageReader(Generic[S]):
         self._state = HEAD
         self._held = b""
         self._tail = b""
+        self._skipped_bytes = 0
+        """Of empty lines before the head that is awaited."""
         self._complete = False
         self._left_bytes = 0
         self._payload: list[bytes] | None = None
@@ -148,8 +152,8 @@ class MessageReader(Generic[S]):
 
     @property
     def is_idle(self) -> bool:
-        """Whether no byte of a message has arrived."""
-        return self._state == HEAD and not self._held
+        """Whether no byte of a message has arrived; one empty line is none, more of them are taken for a beginning."""
+        return self._state == HEAD and not self._held and self._skipped_bytes <= 2
 
     @property
     def is_done(self) -> bool:
@@ -165,8 +169,8 @@ class MessageReader(Generic[S]):
             whole = data
             lines = _lines_of(data)
             end = len(data) - 4 if lines is not None else data.find(BLANK)
-        if whole[0] == 13:
-            self._skip_empty_line(whole)
+        if whole[0] == 13 or whole[0] == 10:
+            self._skip_empty_lines(whole)
             return
         size = end + 4 if end >= 0 else len(whole)
         if size > self._max_head_bytes:
@@ -177,18 +181,23 @@ class MessageReader(Generic[S]):
         self._validate(held, head)
         if end >= 0:
             self._held = b""
+            self._skipped_bytes = 0
             self._on_head(head, lines if lines is not None else head.split(CRLF))
         else:
             self._held = whole
 
-    def _skip_empty_line(self, data: bytes) -> None:
-        """An empty line before the start line is passed over: RFC 9112 section 2.2."""
-        if len(data) == 1:
-            self._held = data
-        elif data[1] == 10:
-            self._held, self.rest = b"", data[2:]
-        else:
+    def _skip_empty_lines(self, data: bytes) -> None:
+        """Pass over a few empty lines before the start line: RFC 9112 section 2.2."""
+        end = skip_empty_lines(data)
+        if end < 0:
             raise WireFault("bad-head", "a carriage return before the start line")
+        self._skipped_bytes += end
+        if self._skipped_bytes > MAX_EMPTY_BYTES:
+            raise WireFault("bad-head", f"more than {MAX_EMPTY_BYTES} bytes of empty lines before the start line")
+        if len(data) - end == 1 and data[end] == 13:
+            self._held = data[end:]
+        else:
+            self._held, self.rest = b"", data[end:]
 
     def _feed_body(self, data: bytes) -> None:
         framing = self.framing

@@ -75,7 +75,7 @@ def test_a_client_that_speaks_http_while_its_server_is_being_dialled_gives_that_
     assert [dial.is_cancelled for dial in house.door.dials] == [True, False]
 
 
-@pytest.mark.parametrize(("first", "protocol"), [(b"GE", "http/1"), (b"HELO", "opaque")])
+@pytest.mark.parametrize(("first", "protocol"), [(b"GE", "http/1"), (b"LOCK key", "opaque")])
 def test_first_bytes_that_tell_nothing_are_judged_after_the_detect_timeout(
     house: TurnHouse, first: bytes, protocol: str
 ) -> None:

@@ -24,6 +24,8 @@ NATIVE, CLASSIC = Settings(), Settings(native_sidecar=False)
 ENABLED: Json = {"metadata": {"name": "demo", "labels": {names.INJECT: names.ENABLED}}}
 PLAIN: Json = {"metadata": {"name": "plain"}}
 
+OPAQUE = "21-22,25,110,143,587,2181,2888,3306,3888,4222,4444,5432,6379,9300,9418,11211,26379"
+
 
 def pod(**spec: Any) -> Json:
     """As the API server hands over a Deployment's pod."""
@@ -213,7 +215,7 @@ def test_the_sidecar_learns_who_it_is_from_the_downward_api() -> None:
 
     assert "status.podIPs" == variables[environment.POD_IPS]["valueFrom"]["fieldRef"]["fieldPath"]
     assert "http://tulle-controller.tulle.svc.cluster.local:8085" == variables[environment.CONTROLLER_URL]["value"]
-    assert "25,587,3306,4444,5432,6379,9300,11211" == variables[environment.OPAQUE_PORTS]["value"]
+    assert OPAQUE == variables[environment.OPAQUE_PORTS]["value"]
 
 
 def test_the_identity_volume_holds_a_token_for_the_mesh_and_the_trust_bundle() -> None:
@@ -334,7 +336,7 @@ SETTING_EFFECTS = [
         "+9000",
         "tulle-proxy",
         "env",
-        {"name": environment.OPAQUE_PORTS, "value": "25,587,3306,4444,5432,6379,9000,9300,11211"},
+        {"name": environment.OPAQUE_PORTS, "value": OPAQUE.replace("9300", "9000,9300")},
     ),
     (names.PROXY_LOG_LEVEL, "debug", "tulle-proxy", "env", {"name": environment.LOG_LEVEL, "value": "debug"}),
 ]

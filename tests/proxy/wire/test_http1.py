@@ -1,6 +1,7 @@
 """The HTTP/1 readers: every case whole, byte by byte and re-chunked; what llhttp refuses is pinned with raw bytes."""
 
 from collections.abc import Callable, Iterable
+from time import perf_counter
 
 import h11
 import pytest
@@ -111,7 +112,9 @@ BAD_REQUESTS = {
     "HTTP/1.2": (b"GET / HTTP/1.2\r\nHost: a\r\n\r\n", "bad-request-line"),
     "HTTP/2.0": (b"GET / HTTP/2.0\r\nHost: a\r\n\r\n", "bad-request-line"),
     "no token for a method": (b"G(T / HTTP/1.1\r\nHost: a\r\n\r\n", "bad-request-line"),
-    "line feed before the request": (b"\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", "bad-request-line"),
+    "many empty lines before the request": (b"\r\n" * 9 + b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "bad-head"),
+    "many line feeds before the request": (b"\n" * 17 + b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "bad-head"),
+    "carriage return before the request": (b"\rGET / HTTP/1.1\r\nHost: a\r\n\r\n", "bad-head"),
     "chunk size with sign": (CHUNKED_POST + b"+3\r\nabc\r\n", "bad-chunk"),
     "chunk size negative": (CHUNKED_POST + b"-3\r\nabc\r\n", "bad-chunk"),
     "chunk size with 0x": (CHUNKED_POST + b"0x3\r\nabc\r\n", "bad-chunk"),
@@ -151,6 +154,9 @@ GOOD_REQUESTS = [
     CHUNKS,
     EMPTY_CHUNKS,
     b"\r\n" + GET,
+    b"\n" + GET,
+    b"\n\r\n\n" + GET,
+    b"\r\n" * 8 + GET,
     b"MADE-UP /x HTTP/1.1\r\nHost: a\r\n\r\n",
     POST + b"Content-Length: 0\r\n\r\n",
     POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
@@ -162,9 +168,28 @@ def test_a_good_request_passes_unchanged_however_it_is_cut(raw: bytes) -> None:
     whole = read_requests([raw])
 
     assert whole[-1] == ("end", b"")
-    assert b"".join(data for _, data in whole) == raw.removeprefix(b"\r\n")
+    assert b"".join(data for _, data in whole) == raw.lstrip(b"\r\n")
     assert whole == read_requests(single_bytes(raw))
     assert [*whole, *whole] == read_requests([raw + raw])
+
+
+@pytest.mark.parametrize("before", [b"", GET])
+def test_megabytes_of_empty_lines_are_refused_at_the_first_few_bytes(before: bytes) -> None:
+    began_s = perf_counter()
+    events = read_requests([before + b"\r\n" * 2**20])
+
+    assert events[-1] == ("bad-head", b"")
+    assert perf_counter() - began_s < 0.2  # each line cost a copy of all that followed: minutes
+
+
+def test_a_trickle_of_empty_lines_is_the_beginning_of_a_request() -> None:
+    reader = RequestReader(Notes(), 65536)
+    reader.feed(b"\r\n")
+    assert reader.is_idle  # some clients send one behind a body, and then nothing for long
+
+    reader.feed(b"\n")
+
+    assert not reader.is_idle
 
 
 def test_a_body_after_a_request_to_upgrade_is_read_as_a_body() -> None:
