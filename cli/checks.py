@@ -106,6 +106,11 @@ def data_plane_checks(facts: Facts) -> Iterator[Check]:
         "pods that should be meshed are",
         lambda: findings.missing_sidecars(facts.pods, facts.namespaces, cluster),
     )
+    yield Check(
+        "data-plane",
+        "pods left outside of the mesh are meant to be",
+        lambda: findings.left_outside(facts.pods, facts.namespaces, cluster),
+    )
     yield Check("data-plane", "sidecars are of this version", lambda: findings.proxy_versions(facts.pods))
 
 

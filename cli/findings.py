@@ -123,13 +123,9 @@ def sidecars_ready(pods: list[Object]) -> Finding:
 def missing_sidecars(pods: list[Object], namespaces: list[Object], control_plane: str) -> Finding:
     """Find pods that labels say should be meshed and that are not: made before the label, or while the webhook was out.
 
-    Pods that the webhook looked at and left alone (annotation skip-reason) and finished ones are as they should be.
+    Pods that the webhook looked at and left alone are told by `left_outside`.
     """
-    enabled = {
-        found["metadata"]["name"]
-        for found in namespaces
-        if found["metadata"].get("labels", {}).get(names.INJECT) == names.ENABLED
-    } - {control_plane, "kube-system"}
+    enabled = _enabled(namespaces, control_plane)
     bad = [pod for pod in pods if _wanted(pod, enabled, control_plane) and not meshed(pod) and not finished(pod)]
     if not bad:
         return OK
@@ -138,15 +134,70 @@ def missing_sidecars(pods: list[Object], namespaces: list[Object], control_plane
     return Finding("warning", reason, f"restart them: {'; '.join(restarts[:SHOWN_COUNT])}")
 
 
+def left_outside(pods: list[Object], namespaces: list[Object], control_plane: str) -> Finding:
+    """Tell which pods of labelled namespaces, or with a label of their own, the webhook left alone, and why.
+
+    Those that wish it themselves (`disabled`) are told and are well; the others are a warning.
+    """
+    enabled = _enabled(namespaces, control_plane)
+    told: dict[str, list[str]] = {}
+    for pod in pods:
+        reason = _reason_outside(pod, enabled, control_plane)
+        if reason and not meshed(pod) and not finished(pod):
+            told.setdefault(reason, []).append(pod_name(pod))
+    if not told:
+        return OK
+    lines = [f"{len(found)} because of {reason}: {_some(found)}" for reason, found in sorted(told.items())]
+    text = f"outside of the mesh: {'; '.join(lines)}"
+    if told.keys() <= {_BY_WISH}:
+        return Finding("ok", text)
+    return Finding("warning", text, "kubectl get events says more; a pod's own label tulle.mesh/inject decides")
+
+
+_BY_WISH = "Disabled"
+"""The one reason that somebody wrote on the pod itself."""
+
+_NOT_A_REASON = frozenset({"", "NotEnabled"})
+"""What a skip-reason may say that no longer holds once the namespace is labelled."""
+
+
+def _enabled(namespaces: list[Object], control_plane: str) -> set[str]:
+    return {
+        found["metadata"]["name"]
+        for found in namespaces
+        if (found["metadata"].get("labels") or {}).get(names.INJECT) == names.ENABLED
+    } - {control_plane, "kube-system"}
+
+
 def _wanted(pod: Object, enabled: set[str], control_plane: str) -> bool:
+    return _is_asked_for(pod, enabled, control_plane) and not _reason_outside(pod, enabled, control_plane)
+
+
+def _is_asked_for(pod: Object, enabled: set[str], control_plane: str) -> bool:
+    """Whether the pod or its namespace says `enabled`."""
+    namespace = pod["metadata"]["namespace"]
+    if namespace in (control_plane, "kube-system"):
+        return False
+    return _own_wish(pod) == names.ENABLED or namespace in enabled
+
+
+def _reason_outside(pod: Object, enabled: set[str], control_plane: str) -> str:
+    """Why the webhook leaves a pod alone that is asked for; "" when it does not."""
+    if not _is_asked_for(pod, enabled, control_plane):
+        return ""
+    if _own_wish(pod) == names.DISABLED:
+        return _BY_WISH
+    if pod["spec"].get("hostNetwork"):
+        return "HostNetwork"
+    reason = str((pod["metadata"].get("annotations") or {}).get(names.SKIP_REASON, ""))[:MESSAGE_CHARS]
+    return "" if reason in _NOT_A_REASON else reason
+
+
+def _own_wish(pod: Object) -> str:
+    """The pod's annotation, else its label, as the webhook reads them."""
     metadata = pod["metadata"]
-    annotations = metadata.get("annotations") or {}
-    own = (metadata.get("labels") or {}).get(names.INJECT) or annotations.get(names.INJECT)
-    if metadata["namespace"] in (control_plane, "kube-system") or pod["spec"].get("hostNetwork"):
-        return False
-    if names.SKIP_REASON in annotations or own == names.DISABLED:
-        return False
-    return own == names.ENABLED or metadata["namespace"] in enabled
+    places = (metadata.get("annotations") or {}, metadata.get("labels") or {})
+    return next((str(place[names.INJECT]) for place in places if names.INJECT in place), "")
 
 
 def _restart(pod: Object) -> str:

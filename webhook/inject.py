@@ -14,6 +14,7 @@ import jsonpatch
 from contract import VERSION, names, ports
 from webhook import containers, pods
 from webhook.annotations import Options, Refused, read_options, to_freeze
+from webhook.meshes import other_mesh
 from webhook.settings import Settings
 
 Json = dict[str, Any]
@@ -23,6 +24,8 @@ DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
 MIRROR = "kubernetes.io/config.mirror"
 POD_SECURITY = "pod-security.kubernetes.io/enforce"
 """Namespace label of the PodSecurity level; baseline and restricted forbid added capabilities."""
+NAMESPACE_LABEL = "namespace label"
+"""The weakest place of a wish: the pod's own annotation and label win over it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +104,14 @@ def _why_not(pod: Json, namespace: Json) -> Skip | None:
         return _skip(
             pod, "HostNetwork", "the pod uses its node's network, where capture rules would hit the whole node"
         )
-    mesh = pods.other_mesh(pod)
-    if mesh is not None:
-        return _skip(pod, "OtherMesh", f"container {mesh} belongs to another mesh ({pods.OTHER_MESHES[mesh]})")
+    foreign = other_mesh(pod)
+    if foreign is not None and source == NAMESPACE_LABEL:
+        return _skip(
+            pod,
+            "OtherMesh",
+            f"container {foreign.container} belongs to another mesh ({foreign.mesh}, by its {foreign.evidence}); "
+            f"the pod's own label {names.INJECT}: {names.ENABLED} wins over this",
+        )
     if pods.is_for_windows(pod):
         return _skip(pod, "Windows", "the pod is for Windows, where there are no capture rules")
     return None
@@ -114,7 +122,7 @@ def _wish(pod: Json, namespace: Json) -> tuple[str | None, str]:
     places = (
         ("pod annotation", pods.texts(pod, "annotations")),
         ("pod label", pods.texts(pod, "labels")),
-        ("namespace label", pods.texts(namespace, "labels")),
+        (NAMESPACE_LABEL, pods.texts(namespace, "labels")),
     )
     for source, values in places:
         value = values.get(names.INJECT)
@@ -192,6 +200,12 @@ def _insert(pod: Json, field: str, added: list[Json], at_front: bool) -> list[Js
 
 def _warnings(pod: Json, namespace: Json, options: Options, settings: Settings) -> list[str]:
     found: list[str] = []
+    foreign = other_mesh(pod)
+    if foreign is not None:
+        found.append(
+            f"container {foreign.container} belongs to another mesh ({foreign.mesh}): both capture the pod's traffic; "
+            "take the pod out of one of them"
+        )
     level = pods.texts(namespace, "labels").get(POD_SECURITY, "privileged")
     if level != "privileged":
         found.append(

@@ -8,25 +8,6 @@ from webhook.annotations import Refused
 
 Json = dict[str, Any]
 
-OTHER_MESHES = {
-    "istio-proxy": "Istio",
-    "istio-init": "Istio",
-    "istio-validation": "Istio",
-    "linkerd-proxy": "Linkerd",
-    "linkerd-init": "Linkerd",
-    "linkerd-network-validator": "Linkerd",
-    "consul-dataplane": "Consul",
-    "consul-connect-inject-init": "Consul",
-    "consul-connect-envoy-sidecar": "Consul",
-    "kuma-sidecar": "Kuma",
-    "kuma-init": "Kuma",
-    "envoy-sidecar": "Envoy",
-    "envoy": "App Mesh or another mesh of Envoy",
-    "osm-init": "Open Service Mesh",
-    "traffic-agent": "Telepresence",
-}
-"""Container names that others' injectors give, and whose they are."""
-
 
 def check_shape(pod: object) -> None:
     """Raise Refused where the parts that injection reads are not what Kubernetes says they are."""
@@ -68,11 +49,6 @@ def container_names(pod: Json) -> Iterator[str]:
 
 def is_injected(pod: Json) -> bool:
     return any(name in (names.INIT_CONTAINER, names.PROXY_CONTAINER) for name in container_names(pod))
-
-
-def other_mesh(pod: Json) -> str | None:
-    """Name of the first container that another mesh's injector put there."""
-    return next((name for name in container_names(pod) if name in OTHER_MESHES), None)
 
 
 def is_for_windows(pod: Json) -> bool:

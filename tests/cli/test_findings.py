@@ -58,6 +58,7 @@ NAMESPACES = [namespace("shop", "enabled"), namespace("plain"), namespace("off",
         (pod("a", "off", metadata=LABEL), True),
         (pod("a", metadata={"labels": {names.INJECT: "disabled"}}), False),
         (pod("a", metadata={"annotations": {names.SKIP_REASON: "OtherMesh"}}), False),
+        (pod("a", metadata={"annotations": {names.SKIP_REASON: "NotEnabled"}}), True),
         (pod("a", metadata={"annotations": None, "labels": None}), True),
         (pod("a", metadata={"deletionTimestamp": "now"}), False),
         (pod("a", spec={"hostNetwork": True}), False),
@@ -70,6 +71,37 @@ NAMESPACES = [namespace("shop", "enabled"), namespace("plain"), namespace("off",
 def test_pods_that_should_be_meshed_and_are_not_are_found(found: dict[str, Any], missing: bool) -> None:
     finding = findings.missing_sidecars([found], NAMESPACES, "tulle")
     assert ("warning" if missing else "ok") == finding.outcome
+
+
+@pytest.mark.parametrize(
+    ("found", "outcome", "told"),
+    [
+        (pod("a"), "ok", ""),
+        (pod("a", meshed=True), "ok", ""),
+        (pod("a", metadata={"annotations": {names.SKIP_REASON: "OtherMesh"}}), "warning", "1 because of OtherMesh"),
+        (pod("a", metadata={"annotations": {names.SKIP_REASON: "Windows"}}), "warning", "1 because of Windows: shop/a"),
+        (pod("a", spec={"hostNetwork": True}), "warning", "1 because of HostNetwork: shop/a"),
+        (pod("a", metadata={"labels": {names.INJECT: "disabled"}}), "ok", "1 because of Disabled: shop/a"),
+        (pod("a", "plain", spec={"hostNetwork": True}), "ok", ""),
+        (pod("a", "plain", metadata={"annotations": {names.SKIP_REASON: "NotEnabled"}}), "ok", ""),
+        (pod("a", "plain", metadata=LABEL, spec={"hostNetwork": True}), "warning", "HostNetwork"),
+        (pod("a", "kube-system", spec={"hostNetwork": True}), "ok", ""),
+        (pod("a", spec={"hostNetwork": True}, status={"phase": "Succeeded"}), "ok", ""),
+    ],
+)
+def test_pods_of_labelled_namespaces_that_are_left_outside_are_told_with_the_reason(
+    found: dict[str, Any], outcome: str, told: str
+) -> None:
+    finding = findings.left_outside([found], NAMESPACES, "tulle")
+
+    assert (outcome, bool(told)) == (finding.outcome, bool(finding.reason))
+    assert told in finding.reason
+
+
+def test_a_pods_annotation_wins_over_its_label_as_the_webhook_reads_them() -> None:
+    found = pod("a", metadata={"annotations": {names.INJECT: "enabled"}, "labels": {names.INJECT: "disabled"}})
+
+    assert "warning" == findings.missing_sidecars([found], NAMESPACES, "tulle").outcome
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,14 @@ def container(patched: Json, name: str) -> Json:
     return dict(found)
 
 
+def foreign(name: str, *, image: str = "some", mark: str = "", field: str = "containers") -> Json:
+    """A pod with a container of this name and image, and the mark of another mesh's injector."""
+    made = pod()
+    made["spec"].setdefault(field, []).append({"name": name, "image": image})
+    made["metadata"]["annotations"] = {mark: "x"} if mark else {}
+    return made
+
+
 CROWDED = pod(
     initContainers=[{"name": "migrate", "image": "m"}, {"name": "logs", "image": "l", "restartPolicy": "Always"}],
     containers=[
@@ -244,11 +252,14 @@ def test_the_pod_says_what_was_decided() -> None:
     ("reason", "source", "namespace"),
     [
         ("HostNetwork", pod(hostNetwork=True), ENABLED),
-        ("OtherMesh", pod(containers=[{"name": "web"}, {"name": "istio-proxy"}]), ENABLED),
-        ("OtherMesh", pod(initContainers=[{"name": "linkerd-init"}]), ENABLED),
-        ("OtherMesh", pod(initContainers=[{"name": "consul-dataplane"}]), ENABLED),
-        ("OtherMesh", pod(containers=[{"name": "kuma-sidecar"}]), ENABLED),
-        ("OtherMesh", pod(containers=[{"name": "envoy"}]), ENABLED),
+        ("OtherMesh", foreign("istio-proxy", mark="sidecar.istio.io/status"), ENABLED),
+        ("OtherMesh", foreign("istio-proxy", image="docker.io/istio/proxyv2:1.28.0"), ENABLED),
+        ("OtherMesh", foreign("linkerd-init", mark="linkerd.io/proxy-version", field="initContainers"), ENABLED),
+        ("OtherMesh", foreign("linkerd-proxy", image="cr.l5d.io/linkerd/proxy:edge"), ENABLED),
+        ("OtherMesh", foreign("consul-dataplane", mark="consul.hashicorp.com/connect-inject-status"), ENABLED),
+        ("OtherMesh", foreign("kuma-sidecar", mark="kuma.io/sidecar-injected"), ENABLED),
+        ("OtherMesh", foreign("envoy", image="public.ecr.aws/appmesh/aws-appmesh-envoy:v1"), ENABLED),
+        ("OtherMesh", foreign("traffic-agent", image="localhost:5000/tel2:2"), ENABLED),
         ("Windows", pod(os={"name": "windows"}), ENABLED),
         ("Windows", pod(nodeSelector={"kubernetes.io/os": "windows"}), ENABLED),
         ("Disabled", annotated({names.INJECT: "disabled"}), ENABLED),
@@ -266,6 +277,34 @@ def test_what_is_left_alone_says_why(reason: str, source: Json, namespace: Json)
         patched["metadata"]["annotations"][names.SKIP_REASON],
     )
     assert source["spec"] == patched["spec"]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        foreign("envoy", image="envoyproxy/envoy:v1.36"),
+        foreign("envoy"),
+        foreign("envoy-sidecar", image="envoyproxy/envoy:v1.36"),
+        foreign("istio-proxy", image="registry.example.com:5000/web"),
+        foreign("linkerd-init", field="initContainers"),
+        foreign("web", mark="sidecar.istio.io/inject"),
+        foreign("web", mark="sidecar.istio.io/status"),
+        foreign("envoy", image="appmesh.example.com/envoy"),
+    ],
+)
+def test_a_container_that_only_has_the_name_of_another_meshs_sidecar_is_meshed(source: Json) -> None:
+    assert isinstance(inject(source, ENABLED, NATIVE), Patch)
+
+
+@pytest.mark.parametrize("field", ["labels", "annotations"])
+def test_the_pods_own_wish_wins_over_another_meshs_sidecar_and_the_answer_warns(field: str) -> None:
+    source = foreign("istio-proxy", mark="sidecar.istio.io/status")
+    source["metadata"][field] = {**source["metadata"].get(field, {}), names.INJECT: "enabled"}
+
+    decision = inject(source, ENABLED, NATIVE)
+
+    assert isinstance(decision, Patch)
+    assert any("belongs to another mesh (Istio)" in warning for warning in decision.warnings)
 
 
 def test_a_static_pods_mirror_is_left_alone_without_a_word() -> None:
