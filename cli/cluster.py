@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 
 from cli.errors import CliError
-from contract import names, ports
+from contract import impersonation, names, ports
 
 CONNECT_TIMEOUT_S = 5.0
 """Seconds to reach the API server: more means that it is not there."""
@@ -55,10 +55,10 @@ class Cluster:
     @cached_property
     def _client(self) -> httpx.Client:
         configuration = _load(self.kubeconfig, self.context)
-        headers = {"accept": "application/json", "user-agent": "tulle"}
+        headers = [("accept", "application/json"), ("user-agent", "tulle"), *_acting_as(self.kubeconfig, self.context)]
         for setting in configuration.auth_settings().values():
             if setting["in"] == "header" and setting["value"]:
-                headers[setting["key"]] = setting["value"]
+                headers.append((setting["key"], setting["value"]))
         return httpx.Client(
             base_url=configuration.host,
             headers=headers,
@@ -202,6 +202,22 @@ def _load(kubeconfig: str | None, context: str | None) -> Any:
         except config.ConfigException:
             raise ClusterError(f"no usable kubeconfig: {' '.join(str(error).split())}") from error
     return configuration
+
+
+def _acting_as(kubeconfig: str | None, context: str | None) -> list[tuple[str, str]]:
+    """Headers of the user whom the kubeconfig's own acts as: the official client leaves those fields out."""
+    from kubernetes.config import ConfigException, kube_config
+
+    try:
+        merged = kube_config.KubeConfigMerger(kubeconfig or kube_config.KUBE_CONFIG_DEFAULT_LOCATION).config  # type: ignore[no-untyped-call]
+        chosen = merged["contexts"].get_with_name(context or merged["current-context"])["context"]
+        user = merged["users"].get_with_name(chosen["user"])["user"].value
+    except (ConfigException, TypeError):
+        return []  # no file, or a context without a user: nobody is there to act as another
+    try:
+        return impersonation.headers(user)
+    except ValueError as error:
+        raise ClusterError(f"the kubeconfig's user {chosen['user']}: {error}") from error
 
 
 def _proxy(configuration: Any) -> str | None:

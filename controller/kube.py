@@ -13,6 +13,7 @@ import msgspec
 import urllib3
 from kubernetes import client, config
 
+from contract import impersonation
 from controller.kinds import StatusWire
 
 CONNECT_TIMEOUT_S: Final = 5.0
@@ -104,7 +105,7 @@ def connect(kubeconfig: str | None) -> Api:
     """Find the API server: the KUBECONFIG file when given, else the pod's service account.
 
     Raises:
-        ConfigurationFault: neither is there, or the file cannot be read.
+        ConfigurationFault: neither is there, the file cannot be read, or its user acts as another.
     """
     configuration = client.Configuration()
     try:
@@ -119,4 +120,18 @@ def connect(kubeconfig: str | None) -> Api:
             f"cannot tell where the API server is from {where}: {words}. "
             "Run in a pod with a service account, or set KUBECONFIG to a kubeconfig file."
         ) from None
+    if kubeconfig and _acts_as_another(kubeconfig):
+        # The client leaves those fields out, and would act as the stronger user in silence.
+        raise ConfigurationFault(
+            f"KUBECONFIG={kubeconfig}: its user has one of {', '.join(impersonation.FIELDS)}, which the controller "
+            "does not take. Give it a user of its own."
+        )
     return Api(configuration)
+
+
+def _acts_as_another(kubeconfig: str) -> bool:
+    merged = config.kube_config.KubeConfigMerger(kubeconfig).config  # type: ignore[no-untyped-call]
+    chosen = merged["contexts"].get_with_name(merged["current-context"])["context"]
+    entry = merged["users"].get_with_name(chosen.value.get("user"), safe=True)
+    user = {} if entry is None else entry.value.get("user") or {}
+    return any(user.get(name) for name in impersonation.FIELDS)

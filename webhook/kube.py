@@ -15,7 +15,7 @@ import urllib3
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
-from contract import names
+from contract import impersonation, names
 
 Json = dict[str, Any]
 
@@ -67,8 +67,21 @@ def connect(kubeconfig: str) -> "Kube":
     except (config.ConfigException, OSError) as error:
         where = f"kubeconfig {kubeconfig}" if kubeconfig else "service account or kubeconfig"
         raise KubeError(f"no usable {where}: {error}") from error
+    if (kubeconfig or SERVICE_HOST not in os.environ) and _acts_as_another(kubeconfig):
+        # The client leaves those fields out, and would act as the stronger user in silence.
+        fields = ", ".join(impersonation.FIELDS)
+        raise KubeError(f"the kubeconfig's user has one of {fields}, which the webhook does not take; give it its own")
     settings.retries = False
     return Kube(client.ApiClient(settings))
+
+
+def _acts_as_another(kubeconfig: str) -> bool:
+    path = kubeconfig or config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION
+    merged = config.kube_config.KubeConfigMerger(path).config  # type: ignore[no-untyped-call]
+    chosen = merged["contexts"].get_with_name(merged["current-context"])["context"]
+    entry = merged["users"].get_with_name(chosen.value.get("user"), safe=True)
+    user = {} if entry is None else entry.value.get("user") or {}
+    return any(user.get(name) for name in impersonation.FIELDS)
 
 
 class Kube:

@@ -25,6 +25,8 @@ class Api:
     requests: list[str] = field(default_factory=list)
     """`GET /path?query`, in order."""
     headers: list[dict[str, str]] = field(default_factory=list)
+    field_lines: list[list[tuple[str, str]]] = field(default_factory=list)
+    """Each request's headers as they came, repeated ones too."""
     bodies: list[Any] = field(default_factory=list)
 
 
@@ -49,6 +51,7 @@ class Handler(BaseHTTPRequestHandler):
         api: Api = self.server.api  # type: ignore[attr-defined]
         api.requests.append(f"{self.command} {self.path}")
         api.headers.append({name.lower(): value for name, value in self.headers.items()})
+        api.field_lines.append([(name.lower(), value) for name, value in self.headers.items()])
         length = int(self.headers.get("content-length", 0))
         if length:
             api.bodies.append(json.loads(self.rfile.read(length)))
