@@ -5,7 +5,7 @@ Source: Kubernetes API reference (PodSecurityContext, SecurityContext): what the
 
 from .endpoints import Object
 from .environment import ConfigurationFault
-from .launch import CAPABILITIES, DEFAULT_CAPABILITIES, Credentials
+from .launch import CAPABILITIES, DEFAULT_CAPABILITIES, GRANTED_CAPABILITIES, Credentials
 
 
 def credentials(pod: Object, container: Object) -> Credentials:
@@ -42,9 +42,8 @@ def _capabilities(name: str, change: Object) -> set[str]:
     if unknown:
         raise ConfigurationFault(f"container {name}: unknown capability {', '.join(unknown)} (like NET_ADMIN)")
     result = set() if "ALL" in drop else set(DEFAULT_CAPABILITIES) - drop
-    if "ALL" in add:
-        return set(CAPABILITIES) - (drop - {"ALL"})
-    return result | add
+    # `refusals` has named those that reach the host; here they are not given, whoever asks.
+    return (result | add) & (DEFAULT_CAPABILITIES | GRANTED_CAPABILITIES)
 
 
 def _bare(name: str) -> str:

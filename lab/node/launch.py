@@ -27,6 +27,10 @@ DEFAULT_CAPABILITIES = frozenset(
     }
 )
 
+# What a container may ask for beside the set above: powers over its own network, memory and processes. All others reach
+# the host, because a lab's containers have no user namespace: mounts, modules, clocks, kernel logs, files by handle.
+GRANTED_CAPABILITIES = frozenset({"NET_ADMIN", "NET_BROADCAST", "IPC_LOCK", "SYS_PTRACE"})
+
 # linux/capability.h, in the order of their numbers.
 CAPABILITIES = [
     "CHOWN",

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from .endpoints import Object
+from .launch import CAPABILITIES, DEFAULT_CAPABILITIES, GRANTED_CAPABILITIES
 
 VOLUMES = frozenset({"emptyDir", "configMap", "secret", "projected", "downwardAPI"})
 _PROJECTED = frozenset({"serviceAccountToken", "configMap", "secret", "downwardAPI"})
@@ -50,6 +51,7 @@ def _container(container: Object) -> Iterator[str]:
     security = container.get("securityContext") or {}
     if security.get("privileged"):
         yield "securityContext.privileged: no container of the lab may do everything; add capabilities"
+    yield from _capabilities(security)
     if security.get("procMount", "Default") != "Default":
         yield "securityContext.procMount: the lab has Default only"
     if (security.get("seccompProfile") or {}).get("type") == "Localhost":
@@ -66,6 +68,14 @@ def _container(container: Object) -> Iterator[str]:
     for name in _PROBES:
         if "grpc" in (container.get(name) or {}):
             yield f"{name}: the lab makes no grpc probes; use httpGet, tcpSocket or exec"
+
+
+def _capabilities(security: Object) -> Iterator[str]:
+    """Those that reach the host: what `privileged` would give comes in by no other door."""
+    wanted = {str(name).upper().removeprefix("CAP_") for name in (security.get("capabilities") or {}).get("add") or []}
+    granted = ", ".join(sorted(GRANTED_CAPABILITIES))
+    for name in sorted(wanted & {"ALL", *CAPABILITIES} - DEFAULT_CAPABILITIES - GRANTED_CAPABILITIES):
+        yield f"securityContext.capabilities: {name} would reach the host itself; the lab adds {granted} only"
 
 
 def _resources(container: Object) -> Iterator[str]:

@@ -1,12 +1,12 @@
 """The inside of a container, made by the process that becomes it: mounts, root, credentials. Edge.
 
-Runs in the spawner's forked children only, single-threaded, and imports nothing but the standard library and
-`launch`.
+Runs in the spawner's forked children only, single-threaded, and imports nothing but the standard library, `launch` and
+`hiding`.
 
 A container's root is an overlay file system: the host's files below, a file system in memory above. So it sees the
-host's programs and can damage none. Devices cannot be opened through it (nodev), /proc/sys and /sys are read-only,
-/run, /tmp and /dev are its own. Sources: overlayfs.rst of the kernel, mount_namespaces(7), OCI runtime specification
-(default mounts).
+host's programs and can damage none. Devices cannot be opened through it or its volumes (nodev), /proc/sys and /sys are
+read-only, /run, /tmp, /var, /dev and all folders that hold no programs are its own. Sources: overlayfs.rst of the
+kernel, mount_namespaces(7), OCI runtime specification (default mounts).
 """
 
 import fcntl
@@ -16,13 +16,12 @@ import stat
 import termios
 from collections.abc import Callable
 
+from . import hiding
 from . import syscalls as sc
 from .launch import CAPABILITIES, Credentials, Launch, Root
 
 _OLD = "/.lab-host"
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
-_MASKED = ("kcore", "keys", "timer_list", "sched_debug", "scsi")
-_FIXED = ("sys", "sysrq-trigger", "irq", "bus", "fs")
 # Mounts of these kinds are the kernel's own views, or memory: a container gets its own ones or none.
 _VIRTUAL = frozenset(
     [
@@ -65,13 +64,14 @@ def enter_root(root: Root) -> None:
     sc.pivot_root(merged, merged + _OLD)
     os.chdir("/")
     _mount_own()
+    own = hiding.hide(_OLD, root.size_bytes)
     for bind in root.binds:
-        _bind(_OLD + bind.source, bind.target, bind.read_only)
-    _keep_installation(root)
+        _bind(_OLD + bind.source, bind.target, bind.read_only, sc.MS_NOSUID | sc.MS_NODEV)
+    _keep_installation(root, own)
     sc.unmount(_OLD, sc.MNT_DETACH)
     os.rmdir(_OLD)
     if root.read_only:
-        for point in ("/", "/tmp", "/run"):
+        for point in ("/", "/tmp", "/run", *own):
             sc.mount("none", point, flags=sc.MS_REMOUNT | sc.MS_BIND | sc.MS_RDONLY | sc.MS_NODEV)
     sc.set_hostname(root.hostname)
 
@@ -115,7 +115,7 @@ def _host_mounts() -> list[str]:
         for line in lines:
             before, _, after = line.partition(" - ")
             point, kind = before.split()[4].encode().decode("unicode_escape"), after.split()[0]
-            skipped = point == "/" or point.startswith(("/proc", "/sys", "/dev", "/run", "/tmp"))
+            skipped = point.split("/")[1] not in hiding.PROGRAMS or point.startswith(("/proc", "/sys", "/dev"))
             if kind not in _VIRTUAL and not skipped and os.path.isdir(point):
                 points.add(point)
     return sorted(points)
@@ -126,7 +126,7 @@ def _mount_own() -> None:
     _try(lambda: sc.mount("sysfs", "/sys", "sysfs", _SAFE | sc.MS_NOEXEC | sc.MS_RDONLY))
     sc.mount("tmpfs", "/dev", "tmpfs", _SAFE, "size=64k,mode=755")
     for device in _DEVICES:
-        _bind(f"{_OLD}/dev/{device}", f"/dev/{device}", read_only=False)
+        _bind(f"{_OLD}/dev/{device}", f"/dev/{device}", False, sc.MS_NOSUID)
     for name in ("pts", "shm"):
         os.mkdir(f"/dev/{name}")
     sc.mount("devpts", "/dev/pts", "devpts", sc.MS_NOSUID | sc.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=620,gid=5")
@@ -138,24 +138,22 @@ def _mount_own() -> None:
     _mkdir("/tmp")
     sc.mount("tmpfs", "/tmp", "tmpfs", _SAFE, "mode=1777")
     _mount_run()
-    for name in _MASKED:
-        if os.path.isfile(f"/proc/{name}"):
-            _try(lambda name=name: sc.mount("/dev/null", f"/proc/{name}", flags=sc.MS_BIND))  # type: ignore[misc]
-    for name in _FIXED:
-        _try(lambda name=name: _bind(f"/proc/{name}", f"/proc/{name}", read_only=True))  # type: ignore[misc]
 
 
-def _keep_installation(root: Root) -> None:
-    """Show the lab's programs again where a container's own /tmp or /run, or a volume there, hides them."""
+def _keep_installation(root: Root, own: list[str]) -> None:
+    """Show the lab's programs again where a container's own folders, or a volume there, hide them."""
     for number, folder in enumerate(root.traversable):
-        if not folder.startswith(("/tmp/", "/run/")):
+        if not folder.startswith(tuple(f"{place}/" for place in ("/tmp", "/run", *own))):
             continue
         layers = [f"{_OLD}{root.scratch}/{kind}-installation{number}" for kind in ("upper", "work")]
         for path in (*layers, folder):
             _mkdir(path)
         lower = f"{_OLD}{folder}".replace(",", "\\,")
         options = f"lowerdir={lower},upperdir={layers[0]},workdir={layers[1]}"
-        sc.mount("overlay", folder, "overlay", sc.MS_NODEV, options)
+        try:
+            sc.mount("overlay", folder, "overlay", sc.MS_NODEV, options)
+        except OSError:
+            _bind(f"{_OLD}{folder}", folder, True, sc.MS_NODEV)
 
 
 def _mount_run() -> None:
@@ -170,7 +168,7 @@ def _mount_run() -> None:
             os.chmod(f"/run/{entry.name}", stat.S_IMODE(found.st_mode))
 
 
-def _bind(source: str, target: str, read_only: bool) -> None:
+def _bind(source: str, target: str, read_only: bool, flags: int) -> None:
     if os.path.isdir(source):
         _mkdir(target)
     elif not os.path.isfile(target) and not os.path.exists(target):
@@ -179,8 +177,7 @@ def _bind(source: str, target: str, read_only: bool) -> None:
             os.unlink(target)
         os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o644))
     sc.mount(source, target, flags=sc.MS_BIND | sc.MS_REC)
-    if read_only:
-        sc.mount("none", target, flags=sc.MS_REMOUNT | sc.MS_BIND | sc.MS_RDONLY)
+    sc.mount("none", target, flags=sc.MS_REMOUNT | sc.MS_BIND | flags | (sc.MS_RDONLY if read_only else 0))
 
 
 def _mkdir(path: str) -> None:

@@ -186,6 +186,8 @@ def test_the_containers_word_wins_over_the_pods(ours: Any, theirs: Any, expected
         ({"drop": ["ALL"]}, set()),
         ({"drop": ["ALL"], "add": ["NET_ADMIN", "CAP_NET_RAW"]}, {"NET_ADMIN", "NET_RAW"}),
         ({"drop": ["NET_RAW"]}, DEFAULT_CAPABILITIES - {"NET_RAW"}),
+        ({"add": ["SYS_ADMIN", "SYS_PTRACE"]}, DEFAULT_CAPABILITIES | {"SYS_PTRACE"}),
+        ({"add": ["ALL"]}, DEFAULT_CAPABILITIES),
     ],
 )
 def test_capabilities_are_dropped_and_then_added(change: Any, expected: set[str]) -> None:
@@ -208,6 +210,10 @@ def test_a_security_context_that_cannot_be_is_refused(security: Any, words: str)
     [
         ({"command": []}, {}, "the lab pulls no images"),
         ({"securityContext": {"privileged": True}}, {}, "privileged"),
+        ({"securityContext": {"capabilities": {"add": ["SYS_ADMIN"]}}}, {}, "SYS_ADMIN would reach the host itself"),
+        ({"securityContext": {"capabilities": {"add": ["cap_sys_module"]}}}, {}, "SYS_MODULE would reach the host"),
+        ({"securityContext": {"capabilities": {"add": ["DAC_READ_SEARCH"]}}}, {}, "DAC_READ_SEARCH would reach"),
+        ({"securityContext": {"capabilities": {"add": ["ALL"]}}}, {}, "ALL would reach the host itself"),
         ({"ports": [{"containerPort": 1, "hostPort": 80}]}, {}, "hostPort 80"),
         ({"readinessProbe": {"grpc": {"port": 1}}}, {}, "readinessProbe: the lab makes no grpc probes"),
         ({"resources": {"limits": {"nvidia.com/gpu": 1}}}, {}, "nvidia.com/gpu"),

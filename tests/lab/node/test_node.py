@@ -2,12 +2,14 @@
 
 import asyncio
 import base64
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lab.api.errors import ApiError
+from lab.node import hiding
 
 pytestmark = pytest.mark.netns
 
@@ -325,6 +327,59 @@ def test_containers_have_their_own_processes_root_and_rights(in_namespace: Any, 
             lines = (await b.until_said("p", "c", "box")).split("\n")
             assert int(lines[0]) <= 5
             assert lines[1:4] == ["read-only", "CapEff:\t0000000000001000", "box"]
+
+    in_namespace(work)
+
+
+def test_a_container_does_not_see_what_is_the_hosts_own(in_namespace: Any, bench: Any) -> None:
+    """Root in a container, which on the host could read all of it."""
+    places = [entry.path for entry in os.scandir("/") if entry.is_dir(follow_symlinks=False)]
+    mine = sorted(set(places) - {f"/{name}" for name in hiding.PROGRAMS} - {"/tmp", "/run"})
+
+    async def work() -> None:
+        async with bench() as b:
+            await b.apply("p", shell("c", "sleep 100"))
+            await b.until("p", ready)
+            assert "" == await b.output("p", "c", "cat", "/etc/shadow", "/etc/gshadow")
+            private = await b.output("p", "c", "find", "/etc", "-type", "f", "!", "-perm", "-o+r", "-size", "+0")
+            assert "" == private
+            seen = await b.output("p", "c", "find", *mine, "-xdev", "!", "-type", "d", "!", "-type", "l")
+            assert "" == seen
+
+    in_namespace(work)
+
+
+@pytest.mark.parametrize("path", ["/proc/sys/kernel/core_pattern", "/proc/sysrq-trigger", "/sys/kernel/uevent_helper"])
+def test_a_container_cannot_open_the_kernels_switches_for_writing(in_namespace: Any, bench: Any, path: str) -> None:
+    async def work() -> None:
+        async with bench() as b:
+            await b.apply("p", shell("c", f"(: >>{path}) && echo opened; echo asked; sleep 100"))
+            await b.until("p", ready)
+            assert "opened" not in await b.until_said("p", "c", "asked")
+
+    in_namespace(work)
+
+
+def test_a_device_made_in_a_volume_cannot_be_opened(in_namespace: Any, bench: Any) -> None:
+    async def work() -> None:
+        async with bench() as b:
+            mount = {"volumeMounts": [{"name": "v", "mountPath": "/v"}]}
+            script = "mknod /v/null c 1 3 && echo made; cat /v/null && echo opened; echo asked; sleep 100"
+            await b.apply("p", shell("c", script, **mount), volumes=[{"name": "v", "emptyDir": {}}])
+            await b.until("p", ready)
+            text = await b.until_said("p", "c", "asked")
+            assert ("made" in text, "opened" in text) == (True, False)
+
+    in_namespace(work)
+
+
+def test_capabilities_that_reach_the_host_are_refused_before_anything_runs(in_namespace: Any, bench: Any) -> None:
+    async def work() -> None:
+        async with bench() as b:
+            security = {"capabilities": {"add": ["SYS_ADMIN"]}}
+            await b.apply("p", shell("c", "mount -o remount,rw /proc/sys; sleep 100", securityContext=security))
+            status = await b.until("p", lambda found: state(found, "c").get("waiting", {}).get("message"))
+            assert "SYS_ADMIN would reach the host itself" in state(status, "c")["waiting"]["message"]
 
     in_namespace(work)
 
