@@ -12,6 +12,7 @@ from pathlib import Path
 from setuptools import setup
 
 HOT = (
+    "contract/seats.py",
     "proxy/attempt.py",
     "proxy/channel.py",
     "proxy/connector.py",

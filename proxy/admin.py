@@ -1,8 +1,14 @@
 """The admin port: /live, /ready, /metrics, /config. Waits. Nothing here changes any state.
 
-It is a small trio server over the sidecar's own request reader: at most MAX_CLIENTS_COUNT connections, each with a
-deadline, so that a slow or silent client costs nothing but its socket. /metrics is rendered in slices with a
-checkpoint between them: traffic goes on meanwhile.
+It is a small trio server over the sidecar's own request reader. Anybody who reaches the pod reaches this port, and the
+kubelet restarts the pod when /live is not answered, so strangers must not be able to shut it out:
+
+- Of CLIENTS_LIMIT_COUNT connections the ones that wait for a request give way to a newcomer, those of the address
+  that holds the most first (contract.seats). A request's head must be there within HEAD_TIMEOUT_S.
+- Probes are answered at once, in a few bytes. All other pages cost time and memory: they are made one after another,
+  with a rest between them, and PAGES_LIMIT_COUNT of them at most are on their way to their readers.
+
+Pages are rendered in slices with a checkpoint between them: traffic goes on meanwhile.
 """
 
 from collections.abc import Awaitable, Callable, Iterable
@@ -11,15 +17,35 @@ from typing import Final
 
 import trio
 
+from contract.seats import Seats
 from proxy.errors import WireFault
-from proxy.model import RequestHead
+from proxy.model import RequestHead, plain_ip
 from proxy.wire.http1 import RequestReader
 
-MAX_CLIENTS_COUNT: Final = 64
-"""Admin connections at once; more are closed (probes and one or two scrapers need a handful)."""
+CLIENTS_LIMIT_COUNT: Final = 64
+"""Connections at once: probes and one or two scrapers need a handful."""
 
-CLIENT_TIMEOUT_S: Final = 10.0
-"""Seconds for one request and its answer, and between two requests."""
+HEAD_TIMEOUT_S: Final = 3.0
+"""Seconds from a connection's beginning until its first request must be there."""
+
+IDLE_TIMEOUT_S: Final = 10.0
+"""Seconds between two requests."""
+
+ANSWER_TIMEOUT_S: Final = 10.0
+"""Seconds for making and sending an answer."""
+
+PAGES_LIMIT_COUNT: Final = 4
+"""Pages in memory at once, beside probes: of some megabytes each where there are many series."""
+
+SLOW_READER_S: Final = 1.0
+"""Seconds after which a page that is still on its way gives way to another reader's."""
+
+REST_RATIO: Final = 3.0
+"""Rest after a page, in times of what it took: all pages together take a quarter of the processor at most."""
+
+REST_MAX_S: Final = 1.0
+
+PROBES: Final = frozenset(("/live", "/ready"))
 
 _MAX_HEAD_BYTES: Final = 8192
 
@@ -71,41 +97,96 @@ class _Requests:
         self.is_whole = True
 
 
+class _Visit:
+    """One connection, as seats know it."""
+
+    def __init__(self) -> None:
+        self.scope = trio.CancelScope()
+        self.is_idle = True
+        """It waits for a request."""
+
+
+class _Reading:
+    """One page on its way to its reader, as seats know it."""
+
+    def __init__(self) -> None:
+        self.scope = trio.CancelScope()
+        self.since_s = trio.current_time()
+
+    @property
+    def is_slow(self) -> bool:
+        return trio.current_time() - self.since_s > SLOW_READER_S
+
+
 class Admin:
     """Serves pages by path."""
 
     def __init__(
-        self, pages: dict[str, Page], on_bug: Callable[[object, Exception], None], elsewhere: Elsewhere | None = None
+        self,
+        pages: dict[str, Page],
+        on_bug: Callable[[object, Exception], None],
+        on_refused: Callable[[str], None],
+        elsewhere: Elsewhere | None = None,
     ) -> None:
+        """`on_refused` counts: `client`, a connection that gave way or was not let in; `page`, the same of a page."""
         self.on_bug = on_bug
         self._pages = pages
+        self._on_refused = on_refused
         self._elsewhere = elsewhere
-        self._clients_count = 0
+        self._visits: Seats[_Visit] = Seats(CLIENTS_LIMIT_COUNT)
+        self._readings: Seats[_Reading] = Seats(PAGES_LIMIT_COUNT)
+        self._making = trio.Lock()
+        self._rest_until_s = 0.0
 
     async def serve(self, stream: trio.SocketStream) -> None:
-        """Serve one connection until it ends, is told to close, or is too slow."""
-        self._clients_count += 1
+        """Serve one connection until it ends, is told to close, is too slow, or gives way to another."""
+        visit = _Visit()
+        source = _address_of(stream)
         try:
-            async with stream:
-                if self._clients_count <= MAX_CLIENTS_COUNT:
-                    await self._converse(stream)
+            with visit.scope:
+                async with stream:
+                    if self._let_in(visit, source):
+                        await self._converse(stream, visit, source)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the client has gone
         except Exception as error:  # a page that cannot be made must not take the traffic with it
             self.on_bug(self, error)
         finally:
-            self._clients_count -= 1
+            self._visits.give(visit)
 
-    async def _converse(self, stream: trio.SocketStream) -> None:
+    def _let_in(self, visit: _Visit, source: str) -> bool:
+        visits = self._visits
+        if visits.is_full:
+            self._on_refused("client")
+            other = visits.yielding(source, lambda one: one.is_idle)
+            if other is None:
+                return False
+            other.scope.cancel()
+            visits.give(other)
+        visits.take(visit, source)
+        return True
+
+    async def _converse(self, stream: trio.SocketStream, visit: _Visit, source: str) -> None:
         requests = _Requests()
         reader = RequestReader(requests, _MAX_HEAD_BYTES)
-        keep_alive = True
-        while keep_alive:
-            with trio.move_on_after(CLIENT_TIMEOUT_S) as deadline:
-                keep_alive = await self._exchange(stream, reader, requests)
-            keep_alive = keep_alive and not deadline.cancelled_caught
+        timeout_s = HEAD_TIMEOUT_S
+        while True:
+            visit.is_idle = True
+            with trio.move_on_after(timeout_s):
+                if not await self._read(stream, reader, requests):
+                    return
+            if not requests.is_whole:
+                return
+            visit.is_idle = False
+            head = requests.take()
+            with trio.move_on_after(ANSWER_TIMEOUT_S) as deadline:
+                await self._respond(stream, head, source)
+            if deadline.cancelled_caught or not head.keep_alive:
+                return
+            timeout_s = IDLE_TIMEOUT_S
 
-    async def _exchange(self, stream: trio.SocketStream, reader: RequestReader, requests: _Requests) -> bool:
+    async def _read(self, stream: trio.SocketStream, reader: RequestReader, requests: _Requests) -> bool:
+        """Take the next request; False when the client ends, or says something else."""
         try:
             if reader.is_done:
                 reader.next_message()
@@ -115,16 +196,62 @@ class Admin:
                     return False
                 reader.feed(bytes(data))
         except WireFault as fault:
-            await self._send(stream, Answer(400, TEXT, [f"{fault}\n"]), False, False)
+            await self._send(stream, 400, TEXT, [f"{fault}\n".encode()], False, False)
             return False
-        head = requests.take()
-        answer = await self.answer(head.method, head.target)
-        await self._send(stream, answer, head.keep_alive, head.method == b"HEAD")
-        return head.keep_alive
+        return True
+
+    async def _respond(self, stream: trio.SocketStream, head: RequestHead, source: str) -> None:
+        is_head = head.method == b"HEAD"
+        if _path(head.target) in PROBES:
+            answer = await self.answer(head.method, head.target)
+            slices = [piece.encode() for piece in answer.body]
+            await self._send(stream, answer.status, answer.content_type, slices, head.keep_alive, is_head)
+            return
+        reading = _Reading()
+        if not self._let_read(reading, source):
+            text = b"other pages are on their way to slow readers; try again\n"
+            await self._send(stream, 503, TEXT, [text], head.keep_alive, is_head)
+            return
+        try:
+            with reading.scope:
+                answer, slices = await self._make(head)
+                await self._send(stream, answer.status, answer.content_type, slices, head.keep_alive, is_head)
+        finally:
+            self._readings.give(reading)
+        if reading.scope.cancelled_caught:
+            raise trio.ClosedResourceError("gave way")
+
+    def _let_read(self, reading: _Reading, source: str) -> bool:
+        readings = self._readings
+        if readings.is_full:
+            self._on_refused("page")
+            other = readings.yielding(source, lambda one: one.is_slow)
+            if other is None:
+                return False
+            other.scope.cancel()
+            readings.give(other)
+        readings.take(reading, source)
+        return True
+
+    async def _make(self, head: RequestHead) -> tuple[Answer, list[bytes]]:
+        """Make a page, when the one before it is made and the processor has had its rest."""
+        async with self._making:
+            await trio.sleep(max(0.0, self._rest_until_s - trio.current_time()))
+            began_s = trio.current_time()
+            try:
+                answer = await self.answer(head.method, head.target)
+                slices = []
+                for piece in answer.body:
+                    slices.append(piece.encode())
+                    await trio.lowlevel.checkpoint()
+            finally:
+                ended_s = trio.current_time()
+                self._rest_until_s = ended_s + min(REST_MAX_S, REST_RATIO * (ended_s - began_s))
+        return answer, slices
 
     async def answer(self, method: bytes, target: bytes) -> Answer:
         """Find the page of a request; the query does not matter."""
-        page = self._pages.get(target.partition(b"?")[0].decode("latin-1"))
+        page = self._pages.get(_path(target))
         if page is None:
             if self._elsewhere is not None and method in (b"GET", b"HEAD"):
                 return await self._elsewhere(target)
@@ -134,16 +261,32 @@ class Admin:
         made = page()
         return made if isinstance(made, Answer) else await made
 
-    async def _send(self, stream: trio.SocketStream, answer: Answer, keep_alive: bool, is_head: bool) -> None:
-        slices = []
-        for piece in answer.body:
-            slices.append(piece.encode())
-            await trio.lowlevel.checkpoint()
+    async def _send(
+        self,
+        stream: trio.SocketStream,
+        status: int,
+        content_type: str,
+        slices: list[bytes],
+        keep_alive: bool,
+        is_head: bool,
+    ) -> None:
         head = (
-            f"HTTP/1.1 {answer.status} {_PHRASES[answer.status]}\r\nContent-Type: {answer.content_type}\r\n"
+            f"HTTP/1.1 {status} {_PHRASES[status]}\r\nContent-Type: {content_type}\r\n"
             f"Content-Length: {sum(map(len, slices))}\r\nConnection: {'keep-alive' if keep_alive else 'close'}\r\n\r\n"
         )
         await stream.send_all(head.encode() if is_head else b"".join([head.encode(), *slices]))
+
+
+def _address_of(stream: trio.SocketStream) -> str:
+    """The client's address; empty when it has gone."""
+    try:
+        return plain_ip(stream.socket.getpeername()[0])
+    except OSError:
+        return ""
+
+
+def _path(target: bytes) -> str:
+    return target.partition(b"?")[0].decode("latin-1")
 
 
 def process_metrics(started_at_s: float) -> dict[str, tuple[Callable[[], float], str]]:

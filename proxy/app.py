@@ -103,8 +103,9 @@ class App:
         self.started = trio.Event()
         self.stopping = trio.Event()
         self.cut_count = 0
+        self._limit_count = config.max_sessions_count
         self._listeners: list[Listener] = []
-        self.admin = Admin(self._pages(), notices.bug)
+        self.admin = Admin(self._pages(), notices.bug, admin_refusals(self.meter))
         self.listening: dict[int, list[socket.socket]] | None = None
         """By port: sockets of the parent process, which also answers the admin port and reports. None: no parent."""
 
@@ -122,6 +123,7 @@ class App:
         self.parts = Parts(self.config, self.pump, door, self.meter, self.pool, random.random, self._notices.failure)
         self.parts.outbound = self.outbound
         self.parts.peers = self.peers
+        self._limit_sessions()
         self._gauge(door)
         nursery.start_soon(self.pump.run)
         nursery.start_soon(self.pump.run_timers)
@@ -146,6 +148,16 @@ class App:
             with trio.move_on_after(LAST_REPORT_S):
                 await reporter.send()
         self._log.info("drained", cut=self.cut_count)
+
+    def _limit_sessions(self) -> None:
+        """Let no direction take the descriptors that the other needs."""
+        wanted_count = self.config.max_sessions_count
+        self._limit_count = limit_count = sessions_limit(wanted_count, descriptor_limit())
+        if limit_count < wanted_count:
+            self._log.warning(
+                "the limit of open files allows fewer connections", wanted=wanted_count, count=limit_count
+            )
+        self.parts.inbound_seats.limit_count = self.parts.outbound_seats.limit_count = limit_count
 
     def _close(self) -> None:
         """Leave no socket behind, whatever has ended the run."""
@@ -271,7 +283,9 @@ class App:
         gauges.update(process_metrics(time.time()))
         for name, read, meaning in (
             ("sessions_open", lambda: len(parts.sessions), "Client connections open."),
-            ("sessions_limit", lambda: config.max_sessions_count, "Client connections allowed."),
+            ("sessions_limit", lambda: self._limit_count, "Client connections allowed, of each direction."),
+            ("inbound_sessions_open", lambda: len(parts.inbound_seats), "Client connections from outside."),
+            ("inbound_clients", lambda: parts.inbound_seats.sources_count, "Addresses that they come from."),
             ("pool_idle_connections", lambda: self.pool.size_count, "Kept-alive server connections."),
             ("pool_idle_connections_limit_per_endpoint", lambda: config.pool_idle_count, "The same, allowed."),
             ("trunks_open", lambda: len(self.pool.trunks), "HTTP/2 server connections."),
@@ -310,6 +324,11 @@ def controller_client(config: Config) -> Any:
     return httpx.AsyncClient(base_url=config.controller_url, timeout=timeout, trust_env=False, verify=False)
 
 
+def admin_refusals(meter: Meter) -> Callable[[str], None]:
+    """Count what the admin port turns away."""
+    return lambda what: meter.count("admin_refusals_total", (("what", what),))
+
+
 async def serve_admin(admin: Admin, socks: list[socket.socket]) -> None:
     """Answer the admin port for ever."""
     listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in socks]
@@ -344,6 +363,20 @@ def bind(host: str, port: int, backlog_count: int, shared: bool = False) -> sock
             return None
         raise OSError(error.errno, f"cannot listen on {Address(host, port)}: {error.strerror}") from None
     return sock
+
+
+def sessions_limit(wanted_count: int, descriptors_count: int) -> int:
+    """Client connections of one direction that the process has descriptors for: two each, one for the server's. What
+    strangers cannot take, a quarter, is left for the other direction, the admin port and the controller."""
+    return max(1, min(wanted_count, descriptors_count * 3 // 8))
+
+
+def descriptor_limit() -> int:
+    """Descriptors that the process may have."""
+    import resource
+
+    soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 2**31 if soft == resource.RLIM_INFINITY else soft
 
 
 def raise_descriptor_limit() -> None:

@@ -105,7 +105,13 @@ class Config:
     buffer_high_bytes: int = _setting(81920, "unsent bytes at which the other side's reads pause", "bytes", 1, 2**26)
     buffer_low_bytes: int = _setting(32768, "unsent bytes at which they go on", "bytes", 0, 2**26)
     replay_bytes: int = _setting(65536, "largest request kept for a silent second try", "bytes", 0, 2**24)
-    max_sessions_count: int = _setting(10000, "open client connections; more wait in the backlog", "connections", 1)
+    max_sessions_count: int = _setting(
+        10000,
+        "open client connections of each direction; outbound more wait, inbound they take the place of the oldest idle "
+        "one of the address that holds the most",
+        "connections",
+        1,
+    )
     pool_idle_count: int = _setting(256, "kept-alive connections of one endpoint", "connections", 0, 65536)
     http2_streams_count: int = _setting(
         250, "requests that a client may have open at once on one HTTP/2 connection", "requests", 1, 8000

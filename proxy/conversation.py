@@ -319,6 +319,10 @@ class Conversation(Caller, RequestSink, ChannelUser):
 
     # limits
 
+    @property
+    def is_idle(self) -> bool:
+        return self._exchange is None
+
     def abort(self, reason: str) -> None:
         """End at once, with an answer where one is due."""
         exchange, self._exchange = self._exchange, None

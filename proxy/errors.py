@@ -82,6 +82,11 @@ REASONS: Final[dict[str, Reason]] = {
         Reason("fault-injected", 503, "a FaultInjection asked for this failure"),
         # The sidecar itself.
         Reason("loop", 508, "the destination is the sidecar's own listener"),
+        Reason(
+            "crowded-out",
+            503,
+            "all TULLE_PROXY_MAX_SESSIONS_COUNT inbound connections were taken, and this client held the most of them",
+        ),
         Reason("draining", 503, "the sidecar is going away and cuts what outlived TULLE_PROXY_DRAIN_TIMEOUT_S"),
         Reason("bug", 500, "an unexpected error in the sidecar; the log has the traceback"),
         # The exchange ended without an answer to give.

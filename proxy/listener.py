@@ -1,5 +1,9 @@
 """Accepts captured connections and finds out where they were going. Turn.
 
+The two directions have places of their own. When those of the application's own connections are taken, more wait in
+the backlog. Inbound they come from strangers, and what waits behind a stranger waits for ever: so each is accepted, and
+one gives way to it, or it is reset (contract.seats).
+
 Sources: netfilter's SO_ORIGINAL_DST (linux/netfilter_ipv4.h: option 80 at SOL_IP) and IP6T_SO_ORIGINAL_DST
 (linux/netfilter_ipv6/ip6_tables.h: option 80 at SOL_IPV6); tcp(7): options that an accepted socket inherits.
 """
@@ -10,6 +14,8 @@ import struct
 from collections.abc import Callable
 from typing import Final
 
+from contract.metrics import INBOUND
+from contract.seats import Seats
 from proxy.config import Config
 from proxy.model import Address, plain_ip
 from proxy.parts import Parts
@@ -24,6 +30,9 @@ MAX_ACCEPTS_COUNT: Final = 64
 
 ACCEPT_REST_S: Final = 0.1
 """Rest after accept ran out of descriptors or memory."""
+
+_RESET: Final = b"\x01\x00\x00\x00\x00\x00\x00\x00"
+"""struct linger {1, 0}: close with RST."""
 
 OriginalDestination = Callable[[socket.socket], Address | None]
 """Where an accepted connection was going before it was redirected; None when it was not redirected."""
@@ -61,6 +70,10 @@ def watch(sock: socket.socket, config: Config) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(config.user_timeout_s * 1000))
 
 
+def _may_yield(session: Session) -> bool:
+    return session.may_yield
+
+
 class Listener(Handler):
     """Owns one listening socket."""
 
@@ -73,18 +86,20 @@ class Listener(Handler):
         self._targets = targets
         self._original_destination = original_destination
         self._is_resting = False
+        self._is_inbound: bool = targets.direction == INBOUND
+        self._seats: Seats[Session] = parts.seats_of(targets.direction)
         self._own_port: int = sock.getsockname()[1]
         parts.pump.register(sock.fileno(), READ, self)
 
     def on_ready(self, events: int = 0) -> None:  # stop 1
         """Accept what waits, find its original destination, make a session of it."""
         for _ in range(MAX_ACCEPTS_COUNT):
-            if len(self._parts.sessions) >= self._parts.config.max_sessions_count:
+            if self._seats.is_full and not self._is_inbound:
                 self._parts.meter.count("accept_pauses_total", (("reason", "sessions"),))
                 self._rest()
                 return
             try:
-                sock, _ = self.sock.accept()
+                sock, peer = self.sock.accept()
             except BlockingIOError:
                 return
             except OSError as error:
@@ -94,9 +109,9 @@ class Listener(Handler):
                     return
                 continue  # this one connection is gone again
             sock.setblocking(False)
-            self._admit(sock)
+            self._admit(sock, plain_ip(peer[0]))
 
-    def _admit(self, sock: socket.socket) -> None:
+    def _admit(self, sock: socket.socket, source: str) -> None:
         direction = self._targets.direction
         address = self._original_destination(sock)
         if address is None or self._is_loop(address):
@@ -104,9 +119,27 @@ class Listener(Handler):
             self._parts.notice(direction, "loop", f"a connection made directly to port {self._own_port}")
             sock.close()
             return
+        if self._seats.is_full and not self._make_room(source):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            sock.close()
+            return
         target = self._targets.take(address)
         channel = self._parts.channel(sock, target.tcp)
-        Session(self._parts, channel, target, self._targets).begin()
+        session = Session(self._parts, channel, target, self._targets)
+        self._seats.take(session, source)
+        session.begin()
+
+    def _make_room(self, source: str) -> bool:
+        """End a connection for one from `source`, or tell that there is none to end."""
+        parts = self._parts
+        other = self._seats.yielding(source, _may_yield)
+        if other is None:
+            parts.meter.count("inbound_crowded_out_total", (("what", "newcomer"),))
+            parts.notice(INBOUND, "crowded-out", f"{source}, which holds {self._seats.count_of(source)}", "tcp")
+            return False
+        parts.meter.count("inbound_crowded_out_total", (("what", "idle" if other.may_yield else "busy"),))
+        other.give_way()
+        return True
 
     def _is_loop(self, address: Address) -> bool:
         config = self._parts.config

@@ -186,6 +186,10 @@ class Multiplex(LinkOwner, Limited):
 
     # limits
 
+    @property
+    def is_idle(self) -> bool:
+        return not self.streams
+
     def check(self, now_s: float) -> None:
         """End what has lasted too long (called by the sweep, a few times a second)."""
         config = self.parts.config

@@ -5,15 +5,19 @@ from dataclasses import dataclass, field
 from time import time
 from typing import TYPE_CHECKING, Protocol
 
+from contract.metrics import INBOUND
+from contract.seats import Seats
 from proxy.channel import SocketChannel
 from proxy.config import Config
 from proxy.meter import Meter, TcpSeries
+from proxy.model import Direction
 from proxy.pool import Pool
 from proxy.pump import Pump
 from proxy.seams import Door
 
 if TYPE_CHECKING:
     from proxy.peers import Peers
+    from proxy.session import Session
     from proxy.targets import Targets
 
 
@@ -21,6 +25,11 @@ class Limited(Protocol):
     """A session, as the sweep and the drain see it."""
 
     __slots__ = ()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether its end would cost its client nothing but another connection."""
+        ...
 
     def check(self, now_s: float) -> None:
         """End what has lasted too long."""
@@ -57,6 +66,17 @@ class Parts:
     shadows_count: int = 0
     is_draining: bool = False
     sessions: dict[Limited, None] = field(default_factory=dict)
+    inbound_seats: "Seats[Session]" = field(init=False)
+    """Client connections by their clients' addresses: strangers, who must not keep each other out."""
+    outbound_seats: "Seats[Session]" = field(init=False)
+    """Those of the application itself: a place of their own, that no stranger can fill."""
+
+    def __post_init__(self) -> None:
+        self.inbound_seats = Seats(self.config.max_sessions_count)
+        self.outbound_seats = Seats(self.config.max_sessions_count)
+
+    def seats_of(self, direction: Direction) -> "Seats[Session]":
+        return self.inbound_seats if direction == INBOUND else self.outbound_seats
 
     def channel(self, sock: object, series: TcpSeries) -> SocketChannel:
         """Make a channel of a connected socket."""

@@ -82,7 +82,15 @@ COUNTERS: Final = {
         "by, service",
         "Requests refused by a rate limit of this pod, of the service or of the client.",
     ),
+    "inbound_crowded_out_total": (
+        "what",
+        "Client connections ended for others while idle or busy, or turned away (newcomer), because all were taken.",
+    ),
     "accept_pauses_total": ("reason", "Rests of a listener, by what was exhausted."),
+    "admin_refusals_total": (
+        "what",
+        "Connections (client) and pages (page) of the admin port refused, or ended for others, when all were taken.",
+    ),
     "worker_exits_total": ("cause", "Worker processes that ended and were replaced, by exit code or signal."),
     "bugs_total": ("", "Unexpected exceptions."),
     "metrics_overflow_total": ("", "Series that did not fit and were counted in the overflow series."),

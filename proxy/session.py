@@ -15,7 +15,7 @@ from contract.metrics import INBOUND
 from proxy.channel import PAUSED_BY_TURN, SocketChannel
 from proxy.connector import Connector
 from proxy.conversation import Conversation
-from proxy.early import EarlyServer
+from proxy.early import EarlyServer, keep
 from proxy.errors import WireFault
 from proxy.model import plain_ip
 from proxy.multiplex import Multiplex
@@ -24,9 +24,7 @@ from proxy.parts import Limited, Parts
 from proxy.policy import balance, route
 from proxy.pool import Endpoint
 from proxy.seams import ChannelUser, Timer
-from proxy.server import Server
 from proxy.targets import Target, Targets
-from proxy.trunk import Trunk
 from proxy.tunnel import Tunnel
 from proxy.wire import detect, hello
 
@@ -203,11 +201,7 @@ class Session(Limited, ChannelUser):
         """The client speaks HTTP/2."""
         self._stop_waiting()
         self._count("http/2")
-        server, endpoint = self._server, self._endpoint
-        if server is not None and endpoint is not None and not server.has_read_eof:
-            self._server = None
-            Trunk(self.parts, endpoint, server)  # a connection dialled in vain is good for requests
-        self._leave_server()
+        self._keep_server(is_http2=True)
         multiplex = Multiplex(self, self._channel, self.target)
         self.become(multiplex)
         multiplex.on_data(self._first)
@@ -215,13 +209,11 @@ class Session(Limited, ChannelUser):
         if self._channel.has_read_eof and self._channel.is_open:
             multiplex.on_eof()
 
-    def _keep_server(self) -> None:
-        """A connection dialled in vain is good for a request."""
+    def _keep_server(self, is_http2: bool = False) -> None:
+        """Keep a connection dialled in vain for requests."""
         server, endpoint = self._server, self._endpoint
-        if server is not None and endpoint is not None:
+        if server is not None and endpoint is not None and keep(self.parts, server, endpoint, is_http2):
             self._server = None
-            spare = Server(server, endpoint, self.parts.pool, self.parts.config.max_head_bytes)
-            spare.end(not server.has_read_eof, self.parts.pump.now_s)
         self._leave_server()
 
     # the server speaks first, or the bytes are opaque
@@ -338,6 +330,7 @@ class Session(Limited, ChannelUser):
             self.parts.sessions.pop(self._owner, None)
             self._owner = None
         self._targets.give(self.target)
+        self.parts.seats_of(self.target.direction).give(self)
 
     def on_lost(self, errno: str) -> None:
         self.on_done()
@@ -354,6 +347,21 @@ class Session(Limited, ChannelUser):
             self._endpoint = None
 
     # limits
+
+    @property
+    def is_idle(self) -> bool:
+        return not self._is_opaque
+
+    @property
+    def may_yield(self) -> bool:
+        """Whether its owner's end would cost the client nothing but another connection."""
+        return self._owner is None or self._owner.is_idle
+
+    def give_way(self) -> None:
+        """End for a newcomer's sake: all connections are taken."""
+        self.parts.seats_of(self.target.direction).give(self)
+        if self._owner is not None:
+            self._owner.abort("crowded-out")
 
     def _wait(self, delay_s: float, callback: Callable[[], None]) -> None:
         self._stop_waiting()

@@ -216,6 +216,10 @@ class Shadow(Caller, Limited):
         if outbound is not None:
             outbound.give(self.target)
 
+    @property
+    def is_idle(self) -> bool:
+        return False
+
     def check(self, now_s: float) -> None:
         if now_s > self._ends_s:
             self._drop("timeout")

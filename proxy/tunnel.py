@@ -6,7 +6,7 @@ on (os.splice through a pipe): no byte enters the process. Pipes cost two descri
 Sources: splice(2), pipe(7); RFC 9293 section 3.6 (half-close).
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from proxy.channel import PAUSED_BY_TURN, SocketChannel
 from proxy.parts import Parts
@@ -16,6 +16,9 @@ from proxy.splice import Splice
 
 if TYPE_CHECKING:
     from proxy.session import Session
+
+QUIET_S: Final = 10.0
+"""Silence after which a relay counts as idle, where all connections are taken and one must give way."""
 
 
 class Tunnel:
@@ -89,6 +92,10 @@ class Tunnel:
     def _active_s(self) -> float:
         server = self._server
         return self._client.active_s if server is None else max(self._client.active_s, server.active_s)
+
+    @property
+    def is_idle(self) -> bool:
+        return self._parts.pump.now_s - self._active_s > QUIET_S
 
     def abort(self, reason: str) -> None:
         self._fail(reason)

@@ -27,7 +27,16 @@ import trio
 
 from proxy import render
 from proxy.admin import METRICS, TEXT, Admin, Answer, process_metrics
-from proxy.app import ANY_HOSTS, LAST_REPORT_S, OUTBOUND_HOSTS, App, controller_client, listen, serve_admin
+from proxy.app import (
+    ANY_HOSTS,
+    LAST_REPORT_S,
+    OUTBOUND_HOSTS,
+    App,
+    admin_refusals,
+    controller_client,
+    listen,
+    serve_admin,
+)
 from proxy.config import Config
 from proxy.drain import AppListens, kernel_app_listens
 from proxy.merge import Merged, News, resident_bytes
@@ -157,6 +166,7 @@ class Parent:
             admin = Admin(
                 {"/live": lambda: Answer(200, TEXT, ["live\n"]), "/ready": self._ready, "/metrics": self._metrics},
                 self._notices.bug,
+                admin_refusals(self._meter),
                 self._elsewhere,
             )
             nursery.start_soon(serve_admin, admin, [sock.dup() for sock in self._admin_socks])

@@ -2,11 +2,13 @@
 
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
 from itertools import pairwise
 from typing import Any
 
@@ -19,6 +21,7 @@ from proxyhouse import GET, OK, Controller, Script, free_port, read_all, read_un
 
 from contract.report import Peer
 from proxy import render
+from proxy.app import sessions_limit
 from proxy.merge import OWNER_DIED, Merged, Teller
 from proxy.meter import Labels, Meter
 
@@ -112,7 +115,7 @@ async def test_all_workers_serve_and_one_admin_port_tells_of_all(launch: Any, se
     assert len(cpu_s) == 3
     assert metrics["request_total"] == metrics["response_total"] == metrics["response_latency_ms_count"] == 60
     assert metrics["workers_running"] == 3
-    assert metrics["sessions_limit"] == 30000
+    assert metrics["sessions_limit"] == 3 * sessions_limit(10000, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
     assert (await sidecar.admin("/live"))[0] == 200
     assert '"TULLE_PROXY_WORKERS": "3"' in (await sidecar.admin("/config"))[1]
     assert (await sidecar.admin("/nowhere"))[0] == 404
@@ -389,3 +392,35 @@ def test_connections_of_a_dead_worker_have_ended_with_it() -> None:
     (found,) = merged.meter.tcp.values()
 
     assert (found.opened, found.open_now, found.closed) == (3, 0, {"": 0, OWNER_DIED: 3})
+
+
+@pytest.mark.trio
+async def test_silent_connections_to_the_shared_admin_port_keep_no_probe_out(launch: Any) -> None:
+    sidecar = launch(9, TULLE_PROXY_WORKERS="2")
+    await sidecar.wait_ready()
+    async with AsyncExitStack() as stack:
+        for _ in range(200):
+            await stack.enter_async_context(await trio.open_tcp_stream("127.0.0.1", sidecar.admin_port))
+
+        with trio.fail_after(2):
+            assert (await sidecar.admin("/live"))[0] == 200
+            assert (await sidecar.admin("/ready"))[0] == 200
+            assert (await sidecar.admin("/config"))[0] == 200
+
+
+@pytest.mark.trio
+async def test_a_sidecar_out_of_descriptors_rests_and_goes_on_when_there_are_some(launch: Any, serve: Any) -> None:
+    server = await serve(Script([OK]).handle)
+    sidecar = launch(server.port, TULLE_PROXY_WORKERS="1")
+    await sidecar.wait_ready()
+    used_count = len(os.listdir(f"/proc/{sidecar.process.pid}/fd"))
+    resource.prlimit(sidecar.process.pid, resource.RLIMIT_NOFILE, (used_count + 20, used_count + 20))
+    async with AsyncExitStack() as stack:
+        for _ in range(60):
+            await stack.enter_async_context(await trio.open_tcp_stream("127.0.0.1", sidecar.port))
+        await trio.sleep(0.3)
+
+    with trio.fail_after(5):
+        assert (await ask(sidecar.port)).endswith(b"ok")
+    _, text = await sidecar.admin("/metrics")
+    assert re.search(r'accept_pauses_total\{reason="EMFILE"\} [1-9]', text)
