@@ -162,11 +162,10 @@ class Exchange:
     def is_resendable(self) -> bool:
         """Whether the request may be sent again if a kept-alive connection ends under it, and surely can be."""
         head = self.head
-        if head.method not in IDEMPOTENT:
-            return False
-        return head.framing == NO_BODY or (
-            self._held is not None and head.framing == LENGTH and head.length_bytes <= self.parts.config.replay_bytes
-        )
+        if head.method not in IDEMPOTENT or head.framing == NO_BODY:
+            return head.method in IDEMPOTENT
+        is_small = head.framing == LENGTH and head.length_bytes <= self.parts.config.replay_bytes
+        return is_small and self._held is not None
 
     @property
     def is_replayable(self) -> bool:
@@ -282,9 +281,8 @@ class Exchange:
 
     def _try_elsewhere(self, attempt: Attempt, error: bytes) -> bool:
         """Another sidecar could not reach its application: no byte has reached a server, so pick again, once."""
-        target = self.caller.target
-        failed = attempt.endpoint
-        if self._has_retried or not self.is_replayable or not failed.is_meshed or len(target.known) < 2:
+        failed, others = attempt.endpoint, self.caller.target.known
+        if self._has_retried or not self.is_replayable or not failed.is_meshed or len(others) < 2:
             return False
         self._has_retried = True
         balance.bar(failed, self.parts.pump.now_s)
@@ -315,8 +313,8 @@ class Exchange:
 
     def last_words(self, word: str, detail: str) -> Headers:
         """Give the trailers that tell a gRPC client why its response ends in the middle."""
-        who = self.caller.direction, self.parts.config.pod_name
-        return grpc.last_words(*who, word, detail) if self.head.is_grpc else ()
+        pod_name = self.parts.config.pod_name
+        return grpc.last_words(self.caller.direction, pod_name, word, detail) if self.head.is_grpc else ()
 
     def fail(self, reason: str, detail: str, status: int = 0, grpc_status: int = -1, retry_after_s: float = 0) -> None:
         """Answer in the server's stead."""
@@ -332,8 +330,7 @@ class Exchange:
         series = self.probes or self.caller.target.http
         series.requests += 1
         code = grpc_status if grpc_status >= 0 else grpc.status_for(reason, status)
-        told = str(code) if self.head.is_grpc else ""
-        count_failure(series, status, told, self.parts.pump.now_s - self.started_s)
+        count_failure(series, status, str(code) if self.head.is_grpc else "", self.parts.pump.now_s - self.started_s)
 
     def expire(self, reason: str) -> None:
         """End for lack of time: answer if the response has not begun, else break off."""
