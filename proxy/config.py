@@ -97,6 +97,13 @@ class Config:
         3.0, "after SIGTERM: until an unused kept-alive client connection is closed", "seconds", 0, 3600
     )
 
+    # What is nobody's to decide but the user's.
+    on_client_end: str = _setting(
+        "wait",
+        "when a client ends its direction behind a whole HTTP/1 request: wait, it still wants the answer; "
+        "or cancel, it has left",
+    )
+
     # Bounds.
     max_head_bytes: int = _setting(65536, "largest head of a request or response", "bytes", 1024, 2**20)
     # 7/8 of 128 KB: glibc would map larger pieces anew for each read (M_MMAP_THRESHOLD), three system calls more.
@@ -202,6 +209,8 @@ def _parse(name: str, text: str, f: Any) -> object:
         return _url(text)
     if name == "log_level":
         return _one_of(text, ("error", "warn", "info", "debug"))
+    if name == "on_client_end":
+        return _one_of(text, ("wait", "cancel"))
     if name == "log_format":
         return _one_of(text, ("json", "console"))
     if isinstance(default, int | float):

@@ -16,7 +16,7 @@ from proxy.targets import Target
 from proxy.tunnel import Tunnel
 from proxy.wire.head import without_chunking
 from proxy.wire.http1 import RequestReader, RequestSink
-from proxy.wire.streams import CANCEL
+from proxy.wire.streams import CANCEL, NO_ERROR
 
 if TYPE_CHECKING:
     from proxy.session import Session
@@ -87,20 +87,24 @@ class Conversation(Caller, RequestSink, ChannelUser):
             if not self._reader.is_idle:
                 self.parts.notice(self.direction, "client-closed", f"within a head, for {self.target}")
             self._close()
-        elif self._reader.is_done:
-            self.has_ended = True  # a half-closed client still gets its answer
+        elif not self._reader.is_done:
+            self._on_client_gone(exchange, NO_ERROR, "within a request")
+        elif self.parts.config.on_client_end == "cancel":
+            self._on_client_gone(exchange, CANCEL, "before its answer")
         else:
-            exchange.abort()
-            self._exchange = None
-            self.parts.notice(self.direction, "client-closed", f"within a request, for {self.target}")
-            self._close()
+            self.has_ended = True  # a half-closed client still gets its answer
 
     def on_lost(self, errno: str) -> None:
-        exchange = self._exchange
-        if exchange is not None:
-            self._exchange = None
-            exchange.abort()
-            self.parts.notice(self.direction, "client-closed", f"before its answer, for {self.target}")
+        if self._exchange is None:
+            self._close()
+        else:
+            self._on_client_gone(self._exchange, CANCEL, "before its answer")
+
+    def _on_client_gone(self, exchange: Exchange, code: int, when: str) -> None:
+        """Nobody waits for the answer any more: neither must the server work on it (`code`: see Server.cancel)."""
+        self._exchange = None
+        exchange.abort(code)
+        self.parts.notice(self.direction, "client-closed", f"{when}, for {self.target}")
         self._close()
 
     def refuse(self, fault: WireFault) -> None:

@@ -10,6 +10,7 @@ from proxy.model import Headers, RequestHead
 from proxy.pool import Endpoint, Pool
 from proxy.seams import ChannelUser, Leg, LegUser
 from proxy.wire.http1 import NOBODY, ResponseReader
+from proxy.wire.streams import NO_ERROR
 
 TRUSTED_IDLE_S: Final = 0.05
 """A connection used less than this ago is not asked whether it still lives: no server's idle time is so short, and
@@ -87,6 +88,12 @@ class Server(Leg, ChannelUser):
         return self.channel.queued_bytes
 
     def cancel(self, code: int) -> None:
+        """Break off: a server takes an end for that of the request alone (half-closed) and would work on for nobody.
+
+        Only where the client itself has ended in the middle of its request (NO_ERROR) does its server hear just that.
+        """
+        if code != NO_ERROR:
+            self.channel.abort()
         self.close()
 
     def end(self, reusable: bool, now_s: float) -> None:

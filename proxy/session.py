@@ -333,6 +333,9 @@ class Session(Limited, ChannelUser):
         self.parts.seats_of(self.target.direction).give(self)
 
     def on_lost(self, errno: str) -> None:
+        """The client was reset: so is the server that was dialled for it."""
+        if self._server is not None:
+            self._server.abort()
         self.on_done()
 
     def _leave_server(self) -> None:

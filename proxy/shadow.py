@@ -19,6 +19,7 @@ from proxy.wire.streams import CANCEL
 
 if TYPE_CHECKING:
     from proxy.exchange import Exchange
+    from proxy.server import Server
 
 MIRROR_NAME: Final = MIRROR.encode()
 
@@ -59,7 +60,7 @@ class Shadow(Caller, Limited):
         self.parts: Parts = caller.parts
         self.target = target
         self.direction: Direction = target.direction
-        self.own = None
+        self.own: Server | None = None
         self._peer_ip = caller.peer_ip
         self.original = Answer() if mirror.compares else None
         """What the original's client gets; the original's tap tells it."""

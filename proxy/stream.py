@@ -18,6 +18,7 @@ from proxy.wire.streams import INTERNAL_ERROR, NO_ERROR
 
 if TYPE_CHECKING:
     from proxy.multiplex import Multiplex
+    from proxy.server import Server
     from proxy.session import Session
 
 _ERROR: Final = ERROR.encode()
@@ -48,7 +49,7 @@ class Stream(Caller, Mover):
         self.parts: Parts = multiplex.parts
         self.target: Target = multiplex.target
         self.direction: Direction = multiplex.direction
-        self.own = None
+        self.own: Server | None = None
         self._active_s = self.parts.pump.now_s
         self.unacked_bytes = 0
         """Of the request's body: heard, and not moved on yet."""

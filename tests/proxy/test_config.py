@@ -50,6 +50,7 @@ BAD = {
     "TULLE_PROXY_CONTROLLER_URL": "controller:8085",
     "TULLE_PROXY_LOG_LEVEL": "loud",
     "TULLE_PROXY_LOG_FORMAT": "xml",
+    "TULLE_PROXY_ON_CLIENT_END": "abort",
 }
 
 
