@@ -1,7 +1,6 @@
 """Peers that write a message in two pieces with Nagle's algorithm on are not kept waiting for an acknowledgement."""
 
 import socket
-from statistics import median
 
 import pytest
 import trio
@@ -12,9 +11,14 @@ from reachhouse import Through
 pytestmark = pytest.mark.trio
 
 ROUNDS_COUNT = 15
-WAIT_S = 0.02
-"""Half of the least time for which Linux delays an acknowledgement."""
+DELAY_S = 0.04
+"""The least time for which Linux delays an acknowledgement: then each round takes longer, but for the first."""
 POST = b"POST / HTTP/1.1\r\nHost: web\r\nContent-Length: 4\r\n\r\n"
+
+
+def are_prompt(times_s: list[float]) -> bool:
+    """Tell whether there was no such delay; a busy machine may be slow at most of them."""
+    return sorted(times_s)[ROUNDS_COUNT // 3] < DELAY_S
 
 
 def gather(stream: trio.SocketStream) -> None:
@@ -73,7 +77,7 @@ async def test_a_response_in_two_pieces_comes_without_a_delay(through: Through) 
         assert (await way.ask(GET, OK)) == OK
         times_s.append(trio.current_time() - began_s)
 
-    assert median(times_s) < WAIT_S
+    assert are_prompt(times_s)
 
 
 async def test_a_request_in_two_pieces_comes_without_a_delay(through: Through) -> None:
@@ -87,7 +91,7 @@ async def test_a_request_in_two_pieces_comes_without_a_delay(through: Through) -
             assert await read_until(stream, OK) == OK
             times_s.append(trio.current_time() - began_s)
 
-    assert median(times_s) < WAIT_S
+    assert are_prompt(times_s)
 
 
 async def test_an_http2_response_in_two_pieces_comes_without_a_delay(through: Through) -> None:
@@ -101,7 +105,7 @@ async def test_an_http2_response_in_two_pieces_comes_without_a_delay(through: Th
             assert (await peer.answer(peer.request(get()))).body == b"ok"
             times_s.append(trio.current_time() - began_s)
 
-    assert median(times_s) < WAIT_S
+    assert are_prompt(times_s)
 
 
 async def test_an_http2_request_in_two_pieces_comes_without_a_delay(through: Through) -> None:
@@ -121,7 +125,7 @@ async def test_an_http2_request_in_two_pieces_comes_without_a_delay(through: Thr
             assert (await peer.answer(stream_id))[b":status"] == b"200"
             times_s.append(trio.current_time() - began_s)
 
-    assert median(times_s) < WAIT_S
+    assert are_prompt(times_s)
 
 
 @pytest.mark.parametrize("splice_after_bytes", [0, 1], ids=["copied", "spliced"])
@@ -138,4 +142,4 @@ async def test_opaque_messages_in_two_pieces_come_without_a_delay_both_ways(
             assert await read_until(stream, b"!") == b"\x00ok!"
             times_s.append(trio.current_time() - began_s)
 
-    assert median(times_s) < WAIT_S
+    assert are_prompt(times_s)
