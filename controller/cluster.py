@@ -23,6 +23,7 @@ from controller.objects import (
     Service,
     ServicePort,
     Slice,
+    SliceEndpoint,
     Workload,
 )
 from controller.policies import Policies, service_of
@@ -93,8 +94,22 @@ class Cluster:
     def slices_of(self, service: Key) -> list[Slice]:
         return [self.slices[key] for key in sorted(self._slices_by_service.get(service, ()))]
 
-    def slices_with(self, pod: Key) -> list[Slice]:
+    def slices_naming(self, pod: Key) -> list[Slice]:
+        """Those that say that the pod is behind them; anybody who may write slices can say so."""
         return [self.slices[key] for key in sorted(self._slices_by_pod.get(pod, ()))]
+
+    def slices_with(self, pod: Pod) -> list[Slice]:
+        """Those that the pod is behind: they name it and give an address of its own."""
+        return [
+            piece
+            for piece in self.slices_naming(pod.key)
+            if any(item.pod == pod.key.name and item.ip in pod.ips for item in piece.endpoints)
+        ]
+
+    def pod_behind(self, piece: Slice, item: SliceEndpoint) -> Pod | None:
+        """The pod at an endpoint: the one that the slice names if the address is its own, else whose it is."""
+        named = self.pods.get(Key(piece.key.namespace, item.pod)) if item.pod else None
+        return named if named is not None and item.ip in named.ips else self.pod_at(item.ip)
 
     def top_owner(self, pod: Pod) -> Owner:
         """Who answers for the pod: a Deployment rather than its ReplicaSet; NO_OWNER for a bare pod."""
@@ -122,12 +137,8 @@ class Cluster:
 
     def service_pods(self, service: Key) -> set[Key]:
         """The pods behind a service, ready or not."""
-        return {
-            Key(service.namespace, endpoint.pod)
-            for piece in self.slices_of(service)
-            for endpoint in piece.endpoints
-            if endpoint.pod
-        }
+        found = (self.pod_behind(piece, item) for piece in self.slices_of(service) for item in piece.endpoints)
+        return {pod.key for pod in found if pod is not None}
 
     # --- changes
 
@@ -256,7 +267,7 @@ class Cluster:
 
     def _pod_is_dirty(self, pod: Pod) -> None:
         self.dirty.update(pod.ips)
-        for piece in self.slices_with(pod.key):
+        for piece in self.slices_naming(pod.key):
             service = self.services.get(Key(piece.key.namespace, piece.service))
             if service is not None:
                 self.dirty.update(service.ips)

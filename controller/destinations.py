@@ -18,7 +18,7 @@ import msgspec
 from contract.discovery import Destination, Endpoint
 from contract.policy import ServicePolicy
 from controller.cluster import Cluster
-from controller.objects import Key, Pod, Service, ServicePort, Slice, SliceEndpoint, SlicePort, canonical_ip
+from controller.objects import Pod, Service, ServicePort, Slice, SliceEndpoint, SlicePort, canonical_ip
 from controller.opaque import Ports
 from controller.policies import lowest_rates
 from controller.protocols import pod_protocol, service_protocol, services_on
@@ -99,7 +99,7 @@ def _service(
         (item.ip, slice_port.port): _endpoint(cluster, piece, slice_port, item, item.ip in near)
         for piece, slice_port, item in chosen
     }
-    behind = [(Key(piece.key.namespace, item.pod), slice_port.port) for piece, slice_port, item in found]
+    behind = [(cluster.pod_behind(piece, item), slice_port.port) for piece, slice_port, item in found]
     return Destination(
         target=target,
         revision="",
@@ -121,18 +121,9 @@ def _hinted(items: list[SliceEndpoint], zone: str) -> set[str]:
 
 
 def _endpoint(cluster: Cluster, piece: Slice, port: SlicePort, item: SliceEndpoint, is_near: bool) -> Endpoint:
-    pod = cluster.pods.get(Key(piece.key.namespace, item.pod)) if item.pod else cluster.pod_at(item.ip)
+    pod = cluster.pod_behind(piece, item)
     if pod is None:
-        namespace = piece.key.namespace if item.pod else ""
-        return Endpoint(
-            ip=item.ip,
-            port=port.port,
-            pod=item.pod,
-            namespace=namespace,
-            zone=item.zone,
-            node=item.node,
-            preferred=is_near,
-        )
+        return Endpoint(ip=item.ip, port=port.port, zone=item.zone, node=item.node, preferred=is_near)
     found = _labelled(cluster, pod, item.ip, port.port, item.zone)
     return msgspec.structs.replace(found, preferred=True) if is_near else found
 
@@ -155,9 +146,7 @@ def _labelled(cluster: Cluster, pod: Pod, ip: str, port: int, zone: str) -> Endp
 
 
 def _pod(cluster: Cluster, target: str, pod: Pod, ip: str, port: int, default_opaque: Ports) -> Destination:
-    zones = (
-        item.zone for piece in cluster.slices_with(pod.key) for item in piece.endpoints if item.pod == pod.key.name
-    )
+    zones = (item.zone for piece in cluster.slices_with(pod) for item in piece.endpoints if item.pod == pod.key.name)
     return Destination(
         target=target,
         revision="",

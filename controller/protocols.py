@@ -41,15 +41,14 @@ APP_PROTOCOLS: Final[dict[str, Protocol]] = {
 
 
 def service_protocol(
-    cluster: Cluster, service: Service, port: ServicePort, behind: Iterable[tuple[Key, int]], default: Ports
+    cluster: Cluster, service: Service, port: ServicePort, behind: Iterable[tuple[Pod | None, int]], default: Ports
 ) -> Protocol:
-    """Hint for a service port; `behind` names each endpoint's pod (whether it exists or not) and port."""
+    """Hint for a service port; `behind` gives each endpoint's pod, where it is one, and port."""
     listed = _service_ports(cluster, service, default)
     if listed is not None and has_port(listed, port.port):
         return "opaque"
     targets = set()
-    for key, target in behind:
-        pod = cluster.pods.get(key)
+    for pod, target in behind:
         pod_listed = None if pod is None else _pod_ports(cluster, pod, default)
         if pod_listed is None:
             targets.add(target)
@@ -87,7 +86,7 @@ def _pod_ports(cluster: Cluster, pod: Pod, default: Ports) -> Ports | None:
 
 def services_on(cluster: Cluster, pod: Pod, port: int) -> Iterator[tuple[Service, ServicePort]]:
     """The services of which the pod's port is an endpoint."""
-    for piece in cluster.slices_with(pod.key):
+    for piece in cluster.slices_with(pod):
         service = cluster.services.get(Key(piece.key.namespace, piece.service))
         port_names = {item.name for item in piece.ports if item.port == port}
         if service is not None:

@@ -145,6 +145,26 @@ def test_endpoint_that_is_no_pod_carries_its_address_alone():
     assert (one.ip, one.pod, one.namespace, one.meshed) == ("192.0.2.1", "", "", False)
 
 
+def test_slice_that_names_a_pod_at_anothers_address_is_not_believed():
+    victim, thief = pod("victim", "10.244.0.1"), pod("thief", "10.244.0.9", meshed=False)
+    cluster = cluster_of(service(), piece(endpoint("10.244.0.9", "victim")), victim, thief)
+    (one,) = ask(cluster).endpoints
+    assert (one.pod, one.meshed) == ("thief", False)
+    assert ask(cluster, "10.244.0.1:8080").endpoints[0].zone == ""
+
+
+def test_slice_that_names_a_pod_at_an_address_of_nobody_lends_no_name():
+    cluster = cluster_of(service(), piece(endpoint("192.0.2.1", "victim")), pod("victim", "10.244.0.1"))
+    (one,) = ask(cluster).endpoints
+    assert (one.ip, one.pod, one.namespace, one.meshed) == ("192.0.2.1", "", "", False)
+
+
+def test_slice_that_names_a_pod_at_anothers_address_hints_no_protocol_for_it():
+    fake = service("fake", "10.96.0.9", ports=(ServicePort("http", 80, "tulle.mesh/opaque"),))
+    cluster = cluster_of(fake, piece(endpoint("192.0.2.1", "victim"), of="fake"), pod("victim", "10.244.0.1"))
+    assert ask(cluster, "10.244.0.1:8080").protocol == "detect"
+
+
 def test_host_network_pod_is_labelled_as_an_endpoint():
     cluster = cluster_of(service(), piece(endpoint("192.0.2.1", "agent")), pod("agent", "192.0.2.1", host_network=True))
     assert ask(cluster).endpoints[0].pod == "agent"
