@@ -56,9 +56,8 @@ class Cluster:
     def _client(self) -> httpx.Client:
         configuration = _load(self.kubeconfig, self.context)
         headers = [("accept", "application/json"), ("user-agent", "tulle"), *_acting_as(self.kubeconfig, self.context)]
-        for setting in configuration.auth_settings().values():
-            if setting["in"] == "header" and setting["value"]:
-                headers.append((setting["key"], setting["value"]))
+        settings = configuration.auth_settings().values()
+        headers += [(one["key"], one["value"]) for one in settings if one["in"] == "header" and one["value"]]
         return httpx.Client(
             base_url=configuration.host,
             headers=headers,

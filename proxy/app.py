@@ -33,6 +33,7 @@ from proxy.parts import Parts
 from proxy.peers import Peers
 from proxy.policy.limit import CLIENTS_MAX_COUNT
 from proxy.pool import Pool
+from proxy.probes import probe_pages
 from proxy.pump import Pump
 from proxy.server import Server
 from proxy.session import Session
@@ -265,6 +266,7 @@ class App:
             "/ready": self._ready,
             "/metrics": lambda: Answer(200, METRICS, render.render(self.meter)),
             "/config": self._config_page,
+            **probe_pages(self.config.probe_ports, self.config.pod_ips),
         }
 
     def _ready(self) -> Answer:

@@ -35,6 +35,12 @@ class Config:
         frozenset(OPAQUE_PORTS), "ports and ranges relayed unparsed", name=environment.OPAQUE_PORTS
     )
 
+    probe_ports: frozenset[int] = _setting(
+        frozenset(),
+        "ports of the pod's own tcpSocket probes, dialled for `/probe/tcp/PORT` on the admin port",
+        name=environment.PROBE_PORTS,
+    )
+
     workers_count: int = _setting(
         1,
         "processes that share the traffic, each with limits of its own; more than 1 for machines with cores to spare",
@@ -201,7 +207,7 @@ def unknown(environ: Mapping[str, str]) -> list[str]:
 
 def _parse(name: str, text: str, f: Any) -> object:
     default = f.default
-    if name == "opaque_ports":
+    if name in ("opaque_ports", "probe_ports"):
         return frozenset(port for ports in parse_ports(text) for port in range(ports.first, ports.last + 1))
     if name == "pod_ips":
         return _ips(text)

@@ -32,6 +32,7 @@ SETTINGS = (
     names.PROXY_MEMORY_LIMIT,
     names.PROXY_UID,
     names.PROXY_IMAGE,
+    names.TCP_PROBES,
 )
 KNOWN = frozenset(
     value for value in vars(names).values() if isinstance(value, str) and value.startswith((PREFIX, WORKLOAD_PREFIX))
@@ -61,6 +62,7 @@ class Options:
     proxy_uid: int
     proxy_image: str
     resources: Resources
+    tcp_probes_by_sidecar: bool
 
 
 Annotations = Mapping[str, str]
@@ -83,6 +85,7 @@ def read_options(pod: Annotations, namespace: Annotations, settings: Settings) -
         proxy_uid=source.one(names.PROXY_UID, settings.proxy_uid, parse_uid),
         proxy_image=source.one(names.PROXY_IMAGE, settings.proxy_image_name, parse_image),
         resources=_resources(source, settings.resources),
+        tcp_probes_by_sidecar=source.one(names.TCP_PROBES, True, _is_by_sidecar),
     )
 
 
@@ -109,6 +112,12 @@ def parse_image(text: str) -> str:
     if not _IMAGE.fullmatch(text):
         raise ValueError(f"{text!r} is no image name; write it as registry/name:tag")
     return text
+
+
+def _is_by_sidecar(text: str) -> bool:
+    if text not in (names.BY_SIDECAR, names.BY_KUBELET):
+        raise ValueError(f"{text[:40]!r} is nobody who makes probes; write {names.BY_SIDECAR} or {names.BY_KUBELET}")
+    return text == names.BY_SIDECAR
 
 
 def checked(parse: Callable[[str], object]) -> Callable[[str], str]:

@@ -58,14 +58,17 @@ def init_container(options: Options, settings: Settings) -> Json:
     }
 
 
-def proxy_container(options: Options, settings: Settings) -> Json:
-    """The sidecar: native where the server knows such, else a plain container that holds back those after it."""
+def proxy_container(options: Options, settings: Settings, probe_ports: tuple[int, ...]) -> Json:
+    """The sidecar: native where the server knows such, else a plain container that holds back those after it.
+
+    `probe_ports`: what it dials in the kubelet's stead.
+    """
     container: Json = {
         "name": names.PROXY_CONTAINER,
         "image": options.proxy_image,
         "imagePullPolicy": settings.image_pull_policy,
         "command": ["tulle-proxy"],
-        "env": _environment(options, settings),
+        "env": _environment(options, settings, probe_ports),
         "ports": [
             {"name": "tulle-proxy", "containerPort": ports.INBOUND_PORT, "protocol": "TCP"},
             {"name": "tulle-admin", "containerPort": ports.ADMIN_PORT, "protocol": "TCP"},
@@ -113,7 +116,7 @@ def _init_arguments(options: Options) -> list[str]:
     return arguments
 
 
-def _environment(options: Options, settings: Settings) -> list[Json]:
+def _environment(options: Options, settings: Settings, probe_ports: tuple[int, ...]) -> list[Json]:
     fields = {
         environment.POD_NAME: "metadata.name",
         environment.POD_NAMESPACE: "metadata.namespace",
@@ -125,6 +128,7 @@ def _environment(options: Options, settings: Settings) -> list[Json]:
         environment.CONTROLLER_URL: settings.controller_address,
         environment.LOG_LEVEL: options.proxy_log_level,
         environment.OPAQUE_PORTS: format_ports(options.opaque_ports),
+        **({environment.PROBE_PORTS: ",".join(map(str, probe_ports))} if probe_ports else {}),
     }
     downward = [{"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in fields.items()]
     return downward + [{"name": name, "value": value} for name, value in values.items()]

@@ -12,7 +12,7 @@ from typing import Any
 import jsonpatch
 
 from contract import VERSION, names, ports
-from webhook import containers, pods
+from webhook import containers, pods, probes
 from webhook.annotations import Options, Refused, read_options, to_freeze
 from webhook.meshes import other_mesh
 from webhook.settings import Settings
@@ -57,7 +57,14 @@ def inject(pod: Json, namespace: Json, settings: Settings) -> Patch | Skip:
     pod_annotations, namespace_annotations = pods.texts(pod, "annotations"), pods.texts(namespace, "annotations")
     options = read_options(pod_annotations, namespace_annotations, settings)
     frozen = to_freeze(pod_annotations, namespace_annotations)
-    operations = [*_metadata(pod, frozen, settings), *_volumes(pod), *_containers(pod, options, settings)]
+    tcp_probes = probes.tcp_probes(pod, options.skip_inbound_ports) if options.tcp_probes_by_sidecar else []
+    probe_ports = tuple(sorted({probe.number for probe in tcp_probes}))
+    operations = [
+        *_metadata(pod, frozen, settings),
+        *_volumes(pod),
+        *probes.operations(tcp_probes),
+        *_containers(pod, options, settings, probe_ports),
+    ]
     return Patch(jsonpatch.JsonPatch(operations).patch, tuple(_warnings(pod, namespace, options, settings)))
 
 
@@ -77,6 +84,8 @@ def uninject(pod: Json) -> Json:
         _without(spec, field, own)
     if pods.is_injected(pod):
         _without(spec, "volumes", set(containers.VOLUMES))
+        for container in (*pods.entries(clean, "initContainers"), *pods.entries(clean, "containers")):
+            probes.restore(container)
     added = {name for name in pods.texts(pod, "annotations").get(names.ADDED_ANNOTATIONS, "").split(",") if name}
     decisions = {names.STATUS, names.SKIP_REASON, names.CREATED_BY, names.PROXY_VERSION, names.ADDED_ANNOTATIONS}
     for field, keys in (("annotations", added | decisions), ("labels", {names.MESHED})):
@@ -176,8 +185,9 @@ def _volumes(pod: Json) -> list[Json]:
     return _insert(pod, "volumes", containers.volumes(), at_front=False)
 
 
-def _containers(pod: Json, options: Options, settings: Settings) -> list[Json]:
-    init, proxy = containers.init_container(options, settings), containers.proxy_container(options, settings)
+def _containers(pod: Json, options: Options, settings: Settings, probe_ports: tuple[int, ...]) -> list[Json]:
+    init = containers.init_container(options, settings)
+    proxy = containers.proxy_container(options, settings, probe_ports)
     if settings.native_sidecar:
         # Before the pod's own init containers: they reach the network through the sidecar too.
         return _insert(pod, "initContainers", [init, proxy], at_front=True)

@@ -55,6 +55,9 @@ _MASKED = (
     "/sys/devices/virtual/powercap",
 )
 _FIXED = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+SHOWN = ("/var/www",)
+"""What is shown all the same: pages that a web server's package brings along, made to be seen by everybody."""
+
 _FOLDER_DEPTHS = {"home": 1, "var": 3}
 """How deep the host's empty folders are made anew: homes, and the places where packages keep state."""
 

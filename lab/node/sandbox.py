@@ -142,8 +142,9 @@ def _mount_own() -> None:
 
 def _keep_installation(root: Root, own: list[str]) -> None:
     """Show the lab's programs again where a container's own folders, or a volume there, hide them."""
-    for number, folder in enumerate(root.traversable):
-        if not folder.startswith(tuple(f"{place}/" for place in ("/tmp", "/run", *own))):
+    for number, folder in enumerate((*hiding.SHOWN, *root.traversable)):
+        is_hidden = folder.startswith(tuple(f"{place}/" for place in ("/tmp", "/run", *own)))
+        if not is_hidden or not os.path.isdir(_OLD + folder):
             continue
         layers = [f"{_OLD}{root.scratch}/{kind}-installation{number}" for kind in ("upper", "work")]
         for path in (*layers, folder):

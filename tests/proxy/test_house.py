@@ -15,7 +15,7 @@ from proxy.render import COUNTERS
 
 ROOT = Path(proxy.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
-WAITING = {"app", "discovery", "report", "admin", "drain", "worker", "workers", "__main__"}
+WAITING = {"app", "discovery", "report", "admin", "probes", "drain", "worker", "workers", "__main__"}
 """Modules of the waiting world; pump has the two functions in which the worlds meet. Both ends of the socket between
 parent and workers wait: for each other's messages, for the moment to tell, for children to end. No request passes them.
 """
