@@ -77,8 +77,7 @@ class Session(Limited, ChannelUser):
         self._endpoint: Endpoint | None = None
         """Counted as in flight for this session."""
         self._server: SocketChannel | None = None
-        self._dialled_s = 0.0
-        self._connect_s = 0.0
+        self._dialled_s = self._connect_s = 0.0
         self._fault = ""
         """Why there is no server, while it is not yet known how to tell the client."""
         self._timer: Timer | None = None
@@ -107,9 +106,8 @@ class Session(Limited, ChannelUser):
             self._wait(self.parts.config.detect_dial_delay_s, self._on_silence)
 
     def _standing(self) -> route.Standing:
-        target = self.target
-        is_listed = target.address.port in self.parts.config.opaque_ports
-        return route.standing(target.direction == INBOUND, target.protocol, is_listed, target.is_limited)
+        is_listed = self.target.address.port in self.parts.config.opaque_ports
+        return route.standing(self.target.direction == INBOUND, self.target.protocol, is_listed, self.target.is_limited)
 
     def _on_silence(self) -> None:
         """The client waits for a word: dial the server, where that may speak first."""
