@@ -28,6 +28,7 @@ from proxy.memory import Trimmer
 from proxy.meter import Meter
 from proxy.model import Address
 from proxy.multiplex import Multiplex
+from proxy.nearby import nearby
 from proxy.notices import Notices
 from proxy.parts import Parts
 from proxy.peers import Peers
@@ -35,6 +36,7 @@ from proxy.policy.limit import CLIENTS_MAX_COUNT
 from proxy.pool import Pool
 from proxy.probes import probe_pages
 from proxy.pump import Pump
+from proxy.routes import read_routes
 from proxy.server import Server
 from proxy.session import Session
 from proxy.targets import Targets
@@ -95,8 +97,9 @@ class App:
             config.max_targets_count,
             config.discovery_timeout_s,
             random.random,
+            config.probes,
         )
-        self.peers = Peers(self.pump)
+        self.peers = Peers(self.pump, nearby(config.node_ips, *read_routes()))
         self.trimmer = Trimmer()
         self._notices = notices
         self.parts: Parts

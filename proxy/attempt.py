@@ -4,13 +4,14 @@ Reaching an endpoint may take several dials (see connector); the request is coun
 hears its leg and tells the exchange, which knows whether this is the try that the client will see.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from proxy.channel import SocketChannel
 from proxy.connector import Connector, ConnectorUser
 from proxy.meter import HttpSeries
 from proxy.model import Headers, ResponseHead
 from proxy.policy import balance, classify
+from proxy.policy.fault import Injection
 from proxy.pool import Endpoint
 from proxy.seams import Leg, LegUser, Timer
 from proxy.server import Server
@@ -20,6 +21,8 @@ from proxy.wire.http1 import ResponseSink
 
 if TYPE_CHECKING:
     from proxy.exchange import Exchange
+
+_CANCELLED: Final = str(grpc.CANCELLED)
 
 
 def count_failure(series: HttpSeries, status: int, grpc_status: str, latency_s: float) -> None:
@@ -39,6 +42,7 @@ class Attempt(LegUser, ConnectorUser, FinderUser, ResponseSink):
         "endpoint",
         "ends_s",
         "exchange",
+        "fault",
         "grpc_status",
         "is_hedge",
         "is_over",
@@ -62,6 +66,8 @@ class Attempt(LegUser, ConnectorUser, FinderUser, ResponseSink):
         self.ends_s = 0.0
         """When its response must have begun; 0.0: no limit of its own."""
         self.timer: Timer | None = None
+        self.fault: Injection | None = None
+        """What is done to it on purpose."""
         self.is_sent = False
         """Counted as a request of its endpoint."""
         self._is_told = False
@@ -121,10 +127,20 @@ class Attempt(LegUser, ConnectorUser, FinderUser, ResponseSink):
 
     def _send(self, leg: Leg) -> None:
         self.leg = leg
+        self._count_request()
+        self.exchange.send(self, leg)
+
+    def _count_request(self) -> None:
         if not self.is_sent:
             self.is_sent = True
             (self.exchange.probes or self.endpoint.http).requests += 1
-        self.exchange.send(self, leg)
+
+    def enter(self, status: int, grpc_status: int) -> None:
+        """Take an answer for the server's."""
+        self._count_request()
+        self.status = status
+        self.grpc_status = grpc_status
+        self.latency_s = self.exchange.parts.pump.now_s - self.started_s
 
     # from the leg
 
@@ -146,8 +162,12 @@ class Attempt(LegUser, ConnectorUser, FinderUser, ResponseSink):
 
     # the end
 
-    def record(self, trailers: Headers) -> None:
-        """Enter the response into the balancer's average and the endpoint's series."""
+    def record(self, trailers: Headers, is_left: bool = False) -> None:
+        """Enter the response into the balancer's average and the endpoint's series.
+
+        `is_left`: its caller has left in the middle of it. What the server would have said at its end nobody knows, so
+        of gRPC it counts as CANCELLED, and speaks neither for nor against the endpoint.
+        """
         exchange = self.exchange
         endpoint = self.endpoint
         status = self.status
@@ -155,6 +175,9 @@ class Attempt(LegUser, ConnectorUser, FinderUser, ResponseSink):
         series = exchange.probes or endpoint.http
         if exchange.head.is_grpc:
             code = self.grpc_status if self.grpc_status >= 0 else grpc.status_of(trailers)
+            if is_left and self.grpc_status < 0 and status < 300:
+                series.status(status, True, _CANCELLED).record(self.latency_s * 1e3)
+                return
             is_sound = classify.is_server_sound(status, classify.grpc_status(status, code))
             label = str(code) if code >= 0 else ""
             series.status(status, classify.grpc(status, label), label).record(self.latency_s * 1e3)
@@ -170,10 +193,8 @@ class Attempt(LegUser, ConnectorUser, FinderUser, ResponseSink):
     def record_failure(self, reason: str, status: int, grpc_status: int = -1) -> None:
         """Enter that no response came; `status` is what the client was told, or would have been."""
         exchange = self.exchange
+        self._count_request()
         series = exchange.probes or self.endpoint.http
-        if not self.is_sent:
-            self.is_sent = True
-            series.requests += 1
         latency_s = exchange.parts.pump.now_s - self.started_s
         code = grpc_status if grpc_status >= 0 else grpc.status_for(reason, status)
         count_failure(series, status, str(code) if exchange.head.is_grpc else "", latency_s)
@@ -199,8 +220,8 @@ class Attempt(LegUser, ConnectorUser, FinderUser, ResponseSink):
         self.leg = None
         self.is_over = True
 
-    def abandon(self, code: int) -> None:
-        """Stop; what was sent is cancelled."""
+    def abandon(self, code: int, is_beaten: bool = False) -> None:
+        """Stop; what was sent is cancelled. `is_beaten`: because another try was faster."""
         if self.is_over:
             return
         if self._connector is not None:
@@ -212,7 +233,7 @@ class Attempt(LegUser, ConnectorUser, FinderUser, ResponseSink):
         course = self.exchange.course
         if course is not None:
             if not self._is_told:
-                course.overlook(self)
+                course.overlook(self, is_beaten)
             course.on_attempt_over()
 
     def _end(self) -> Leg | None:

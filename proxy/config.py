@@ -11,6 +11,7 @@ from contract import environment
 from contract.lists import parse_ports
 from contract.ports import ADMIN_PORT, INBOUND_PORT, OPAQUE_PORTS, OUTBOUND_PORT
 from proxy.errors import ConfigFault
+from proxy.policy import probe
 
 
 def _setting(default: Any, meaning: str, unit: str = "", low: float = 0, high: float = 2**31, name: str = "") -> Any:
@@ -26,6 +27,14 @@ class Config:
     pod_name: str = _setting("", "name of the pod", name=environment.POD_NAME)
     pod_namespace: str = _setting("default", "namespace of the pod", name=environment.POD_NAMESPACE)
     pod_ips: tuple[str, ...] = _setting((), "addresses of the pod, comma-separated", name=environment.POD_IPS)
+    node_ips: tuple[str, ...] = _setting(
+        (), "addresses of the pod's node, comma-separated: the kubelet's", name=environment.NODE_IPS
+    )
+    probes: tuple[tuple[int, bytes], ...] = _setting(
+        (),
+        "what the kubelet's probes ask, as the injector writes it: `8080:/healthz 9090:grpc`",
+        name=environment.PROBES,
+    )
     controller_url: str = _setting(
         "", "base URL of the controller; empty: no discovery, no reports", name=environment.CONTROLLER_URL
     )
@@ -164,6 +173,8 @@ def variable(config_field: Any) -> str:
 
 def render(value: object) -> str:
     """Write a value as the environment would hold it."""
+    if isinstance(value, tuple) and value and isinstance(value[0], tuple):
+        return probe.render(value)
     if isinstance(value, frozenset | tuple):
         return ",".join(str(item) for item in (sorted(value) if isinstance(value, frozenset) else value))
     return f"{value:g}" if isinstance(value, float) else str(value)
@@ -209,7 +220,9 @@ def _parse(name: str, text: str, f: Any) -> object:
     default = f.default
     if name in ("opaque_ports", "probe_ports"):
         return frozenset(port for ports in parse_ports(text) for port in range(ports.first, ports.last + 1))
-    if name == "pod_ips":
+    if name == "probes":
+        return probe.parse(text)
+    if name in ("pod_ips", "node_ips"):
         return _ips(text)
     if name == "controller_url":
         return _url(text)

@@ -8,11 +8,12 @@ from contract.headers import ERROR
 from proxy.channel import PAUSED_BY_TURN, SocketChannel
 from proxy.errors import REASONS, WireFault, explain
 from proxy.exchange import Exchange
-from proxy.model import CHUNKED, UNTIL_CLOSE, Direction, Headers, RequestHead, ResponseHead
+from proxy.model import CHUNKED, UNTIL_CLOSE, Direction, Headers, PeerKind, RequestHead, ResponseHead
 from proxy.parts import Parts
 from proxy.seams import Caller, ChannelUser, Leg, Timer
 from proxy.server import Server
 from proxy.targets import Target
+from proxy.traffic import Place
 from proxy.tunnel import Tunnel
 from proxy.wire.head import without_chunking
 from proxy.wire.http1 import RequestReader, RequestSink
@@ -138,7 +139,11 @@ class Conversation(Caller, RequestSink, ChannelUser):
 
     @property
     def peer_ip(self) -> str:
-        return self.session.peer_ip
+        return self.session.visitor.ip
+
+    @property
+    def peer(self) -> PeerKind:
+        return self.session.visitor.kind
 
     @property
     def active_s(self) -> float:
@@ -200,7 +205,7 @@ class Conversation(Caller, RequestSink, ChannelUser):
         elif self._reader.is_done:
             self._proceed()
 
-    def switch(self, head: ResponseHead, leg: Leg) -> None:
+    def switch(self, head: ResponseHead, leg: Leg, place: Place | None) -> None:
         """Leave HTTP: a tunnel takes both channels."""
         if not isinstance(leg, Server):
             raise AssertionError("HTTP/1 switches on connections of its own")
@@ -210,7 +215,7 @@ class Conversation(Caller, RequestSink, ChannelUser):
         leg.channel.feed_from(None)
         self._leave_own(leg)
         early = self._reader.rest
-        tunnel = Tunnel(self.session, self.channel, leg.endpoint)
+        tunnel = Tunnel(self.session, self.channel, leg.endpoint, place)
         self._reader.release()
         self.session.become(tunnel)
         tunnel.join(leg.channel, early, leg.reader.rest)

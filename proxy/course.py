@@ -1,8 +1,11 @@
 """What a policy does to one exchange: limits before it, more tries beside and after the first, an end in time. Turn.
 
-An exchange whose decision asks for nothing of this has no course. The order of things: a fault's delay; abort or reset;
-the rate limit (inbound); the service's concurrency gate; then the first try, with the mirror and the hedge's timer
-beside it (see tries).
+An exchange whose decision asks for nothing of this has no course. The order of things: the rate limit (inbound); the
+service's concurrency gate; then the first try, with the mirror and the hedge's timer beside it (see tries). A fault is
+met by a try (see mishap).
+
+Whose the time was that is up decides what it means. A policy's own speaks against the server. The caller's ends the
+caller's exchange and no more: it says nothing of the server, and counts like a client that went away.
 
 Deadlines cost no timer while they are far away: the sweep, which looks at every exchange a few times a second, arms
 one when it is near.
@@ -14,16 +17,16 @@ from typing import TYPE_CHECKING, Final
 from contract.metrics import INBOUND
 from proxy.attempt import Attempt
 from proxy.gate import Gate, Waiter
-from proxy.model import Headers
-from proxy.policy import deadline, fault
+from proxy.model import KUBELET, Headers
+from proxy.policy import deadline
 from proxy.policy.decide import Decision
+from proxy.policy.fault import Injection, Pacer
 from proxy.pool import Endpoint
 from proxy.seams import Timer
 from proxy.shadow import Shadow, cast_shadow
 from proxy.tap import Tap
-from proxy.traffic import Traffic
+from proxy.traffic import Place, Traffic
 from proxy.tries import NEAR_S, Tries
-from proxy.wire import grpc
 
 if TYPE_CHECKING:
     from proxy.exchange import Exchange
@@ -32,7 +35,8 @@ GRACE_S: Final = 0.1
 """Before its own application a sidecar waits for so much longer: the client's sidecar ends the exchange, tells why and
 counts it; only where that does not come (another mesh, a lost packet) is it ended here."""
 
-_GRPC_TIMEOUT: Final = b"grpc-timeout"
+_REASONS: Final = {"request": "request-timeout", "response": "response-timeout", "caller": "caller-timeout"}
+"""Kind of a deadline -> reason word."""
 
 
 class Course(Waiter):
@@ -63,7 +67,7 @@ class Course(Waiter):
         self._grace_s = GRACE_S if exchange.caller.direction == INBOUND else 0.0
         self.deadline_s = 0.0
         self.expires_as = ""
-        """The kind of the nearest deadline: request or response."""
+        """The kind of the nearest deadline: request, response (the policy's), or caller; empty: there is none."""
         self._is_inside = False
         self._waiting_at: Gate | None = None
         self.shadow: Shadow | None = None
@@ -71,52 +75,18 @@ class Course(Waiter):
     # before the first try
 
     def begin(self) -> None:
-        """Set the deadline, meet the fault; then go to the limits."""
+        """Set the deadlines; then go to the limits."""
         exchange = self._exchange
-        left_s = self._remaining_s()
-        if left_s < 0.0:
-            exchange.fail("request-timeout", "its time was over before it came here")
+        if exchange.patience_s == deadline.EXPIRED:
+            self._count_timeout("caller")
+            exchange.fail("caller-timeout", "its time was over before it came here")
             return
-        if left_s > 0.0:
-            self._expire_at(exchange.started_s + left_s, "request")
+        if self.decision.request_timeout_s > 0.0:
+            self._expire_at(exchange.started_s + self.decision.request_timeout_s, "request")
+        if exchange.patience_s > 0.0:
+            self._expire_at(exchange.started_s + exchange.patience_s, "caller")
         if exchange.is_request_done:
             self._on_request_done()
-        injected = self.decision.fault
-        if injected is not None and injected.delay_s > 0:
-            self.count("outbound_faults_total", ("kind", "delay"))
-            self.after(injected.delay_s, self._go_on)
-        else:
-            self._go_on()
-
-    def _remaining_s(self) -> float:
-        head = self._exchange.head
-        policy_s = self.decision.request_timeout_s
-        if not head.has_marks:
-            return policy_s
-        grpc_timeout = head.value(_GRPC_TIMEOUT) if head.is_grpc else b""
-        return deadline.remaining_s(
-            policy_s,
-            head.value(deadline.TIMEOUT_NAME),
-            head.value(deadline.DEADLINE_NAME),
-            grpc.parse_timeout_s(grpc_timeout) if grpc_timeout else -1.0,
-            self._exchange.parts.unix_s(),
-        )
-
-    def _go_on(self) -> None:
-        exchange = self._exchange
-        injected = self.decision.fault
-        if exchange.is_over:
-            return
-        if injected is not None:
-            grpc_status = injected.abort_grpc_status if exchange.head.is_grpc else -1
-            if injected.abort_status or grpc_status >= 0:
-                self.count("outbound_faults_total", ("kind", "abort"))
-                exchange.fail("fault-injected", injected.name, injected.abort_status or 503, grpc_status)
-                return
-            if injected.is_reset:
-                self.count("outbound_faults_total", ("kind", "reset"))
-                exchange.break_off("fault-injected")
-                return
         self._limit()
 
     def _limit(self) -> None:
@@ -132,15 +102,15 @@ class Course(Waiter):
             self.wait_at(gate)
 
     def _is_within_rate(self) -> bool:
-        """Let the request pass the rate limit, or refuse it; what is not a pod and says so is the kubelet's probe."""
+        """Let the request pass the rate limit, or refuse it; the kubelet's probes pass."""
         exchange = self._exchange
         traffic = self.traffic
+        if exchange.peer == KUBELET:
+            return True
         client = ip = exchange.caller.peer_ip
         peers = exchange.parts.peers
-        if peers is not None and (traffic.limits_clients or exchange.probes is not None):
+        if peers is not None and traffic.limits_clients:
             client = peers.identify(ip)
-        if exchange.probes is not None and client == ip:
-            return True
         refused = traffic.rate_limit(client, ip)
         if refused is None:
             return True
@@ -178,20 +148,25 @@ class Course(Waiter):
         if decision.mirror is not None:
             self.shadow = cast_shadow(exchange, decision.mirror)
         answer = self.shadow.original if self.shadow is not None else None
-        injected = decision.fault
-        pacer: fault.Pacer | None = None
-        truncate_bytes = -1
-        if injected is not None:
-            truncate_bytes = injected.truncate_bytes
-            if injected.bandwidth_bytes_per_s > 0:
-                pacer = fault.Pacer(injected.bandwidth_bytes_per_s, exchange.parts.pump.now_s)
-                self.count("outbound_faults_total", ("kind", "bandwidth"))
-            if truncate_bytes >= 0:
-                self.count("outbound_faults_total", ("kind", "truncate"))
         peeks = decision.retries is not None and exchange.head.is_grpc and bool(decision.retries.grpc_statuses)
-        if pacer is not None or truncate_bytes >= 0 or answer is not None or peeks:
-            exchange.tap = Tap(exchange, truncate_bytes, pacer, answer)
+        if answer is not None or peeks:
+            exchange.tap = Tap(exchange, answer)
         self.tries.start()
+
+    def narrow(self, injected: Injection) -> None:
+        """The client's response comes from a try that met this fault: do what it does to bodies."""
+        exchange = self._exchange
+        pacer: Pacer | None = None
+        if injected.bandwidth_bytes_per_s > 0:
+            pacer = Pacer(injected.bandwidth_bytes_per_s, exchange.parts.pump.now_s)
+            self.count("outbound_faults_total", ("kind", "bandwidth"))
+        if injected.truncate_bytes >= 0:
+            self.count("outbound_faults_total", ("kind", "truncate"))
+        if pacer is None and injected.truncate_bytes < 0:
+            return
+        if exchange.tap is None:
+            exchange.tap = Tap(exchange, None)
+        exchange.tap.narrow(injected.truncate_bytes, pacer)
 
     # the request's body
 
@@ -221,9 +196,10 @@ class Course(Waiter):
         if self.decision.response_s > 0:
             self._expire_at(self._exchange.parts.pump.now_s + self.decision.response_s, "response")
 
-    def overlook(self, attempt: Attempt) -> None:
-        """A try has ended without a result: its client is gone, or another try was faster."""
-        self.traffic.overlook(attempt.endpoint, self._exchange.parts.pump.now_s - attempt.started_s)
+    def overlook(self, attempt: Attempt, is_beaten: bool) -> None:
+        """A try has ended without a result: another try was faster, or its caller waits no longer."""
+        waited_s = self._exchange.parts.pump.now_s - attempt.started_s if is_beaten else -1.0
+        self.traffic.overlook(attempt.endpoint, waited_s)
 
     def observe(self, attempt: Attempt, is_sound: bool) -> None:
         """A try has told something about its endpoint."""
@@ -247,8 +223,11 @@ class Course(Waiter):
     def _on_deadline(self) -> None:
         exchange = self._exchange
         if not exchange.is_over and exchange.parts.pump.now_s >= self.deadline_s + self._grace_s:
-            self.count("timeouts_total", ("direction", exchange.caller.direction), ("kind", self.expires_as))
-            exchange.expire("request-timeout" if self.expires_as == "request" else "response-timeout")
+            self._count_timeout(self.expires_as)
+            exchange.expire(_REASONS[self.expires_as])
+
+    def _count_timeout(self, kind: str) -> None:
+        self.count("timeouts_total", ("direction", self._exchange.caller.direction), ("kind", kind))
 
     def after(self, delay_s: float, callback: Callable[[], None]) -> None:
         pump = self._exchange.parts.pump
@@ -264,7 +243,7 @@ class Course(Waiter):
         if self._waiting_at is not None:
             self._waiting_at.leave_queue(self)
             self._waiting_at = None
-        self.tries.cancel_rivals()
+        self.tries.cancel_rivals(is_beaten=False)
         if self._is_inside:
             self._is_inside = False
             self.traffic.leave()
@@ -272,6 +251,11 @@ class Course(Waiter):
             self.shadow.on_original_over(is_whole)
             self.shadow = None
         del self.tries  # it holds this course: neither shall wait for the garbage collector
+
+    def hand_over(self) -> Place:
+        """The request becomes a tunnel, which keeps its place."""
+        self._is_inside = False
+        return Place(self.traffic)
 
     def on_attempt_over(self) -> None:
         """An endpoint has one request less."""

@@ -67,8 +67,9 @@ REASONS: Final[dict[str, Reason]] = {
         Reason(
             "request-timeout",
             504,
-            "the time of the request's policy or caller was up, or TULLE_PROXY_REQUEST_TIMEOUT_S without a response",
+            "the time of the request's policy was up, or TULLE_PROXY_REQUEST_TIMEOUT_S without a response",
         ),
+        Reason("caller-timeout", 504, "the time that the caller itself had set was up; no failure of the server's"),
         Reason(
             "try-timeout", 504, "a try's response did not begin within its policy's time, and no other try followed"
         ),

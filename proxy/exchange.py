@@ -10,31 +10,28 @@ Sources: RFC 9110 sections 9.2.2 (idempotent methods), 15.2 (1xx), 9.3.6 (CONNEC
 """
 
 from collections.abc import Sequence
-from typing import Final
 
-from contract.metrics import INBOUND
-from proxy.attempt import Attempt, count_failure
+from contract.metrics import OUTBOUND
+from proxy import blame, resend, trust
+from proxy.attempt import Attempt
 from proxy.course import Course
-from proxy.errors import REASONS, REPICK_REASONS
+from proxy.errors import REASONS
 from proxy.meter import HttpSeries
-from proxy.model import LENGTH, NO_BODY, Headers, RequestHead, ResponseHead
+from proxy.model import APPLICATION, LENGTH, NO_BODY, STRANGER, Headers, PeerKind, RequestHead, ResponseHead
 from proxy.policy import balance, route
+from proxy.policy.deadline import NO_LIMIT
 from proxy.policy.hedge import IDEMPOTENT
 from proxy.pool import Endpoint
 from proxy.seams import Caller, Leg
 from proxy.tap import Tap
-from proxy.wire import grpc
-from proxy.wire.head import drop_error, is_probe
+from proxy.wire import grpc, marks
 from proxy.wire.streams import CANCEL
-
-_REPICK_ERRORS: Final = frozenset(reason.encode() for reason in REPICK_REASONS)
 
 
 class Exchange:
     """Made for one request; over when `finish`, `fail` or `abort` has run."""
 
     __slots__ = (
-        "_has_retried",
         "_held",
         "_held_bytes",
         "_trailers",
@@ -42,10 +39,13 @@ class Exchange:
         "caller",
         "course",
         "endpoints",
+        "has_retried",
         "head",
         "is_over",
         "is_request_done",
         "parts",
+        "patience_s",
+        "peer",
         "probes",
         "started_s",
         "status",
@@ -61,6 +61,10 @@ class Exchange:
         self.is_request_done = head.framing == NO_BODY
         self.status = 0
         """Of the response that the client sees, once it has begun."""
+        self.peer: PeerKind = APPLICATION if caller.direction == OUTBOUND else STRANGER
+        """Who asks: what the session knows of it is read where something depends on it."""
+        self.patience_s = NO_LIMIT
+        """Seconds that the caller leaves for it; or deadline.EXPIRED."""
         self.probes: HttpSeries | None = None
         """The series that counts in place of the endpoint's."""
         self.endpoints: Sequence[Endpoint] = ()
@@ -72,7 +76,8 @@ class Exchange:
         self._held: list[bytes] | None = None
         self._held_bytes = 0
         self._trailers: Headers = ()
-        self._has_retried = False
+        self.has_retried = False
+        """Without being asked by a policy; once is enough."""
 
     # the request
 
@@ -80,15 +85,15 @@ class Exchange:
         """Conduct: route, decide, pick, take, send."""
         head = self.head
         target = self.caller.target
-        if target.probes is not None and is_probe(head.raw or b"\r\nuser-agent: " + head.value(b"user-agent")):
-            self.probes = target.probes
+        if head.has_marks or target.probed:
+            trust.hear_request(self)
         self.endpoints = endpoints = route.match(target.kind, target.known, target.direct)
         if not endpoints:
             self.fail("no-endpoints", f"service {target} has no ready endpoint")
             return
         if head.framing != NO_BODY:
             self._held = []
-        traffic = target.traffic_for(head)
+        traffic = target.traffic_for(self.patience_s != NO_LIMIT)
         if traffic is None:
             self.start(Attempt(self, self.pick(), 1))
         else:
@@ -150,6 +155,8 @@ class Exchange:
     def end_request(self, trailers: Headers = ()) -> None:
         if self.is_request_done:
             return
+        if trailers:
+            trailers = marks.without(trailers)  # nobody's sidecar says anything there
         self.is_request_done = True
         self._trailers = trailers
         if self.course is not None:
@@ -177,23 +184,19 @@ class Exchange:
     def on_response(self, attempt: Attempt, head: ResponseHead) -> None:
         """Pass the head on, unless another try is better."""
         status = head.status
+        if head.has_marks:
+            trust.hear_response(self, attempt, head)
         if status < 200 and status != 101:
             self.caller.pass_informational(head)
             return
         leg = attempt.leg
         if leg is None:
             return
-        if head.error:
-            if self.caller.direction == INBOUND:  # the application's word, not the mesh's
-                drop_error(head)
-            elif head.error in _REPICK_ERRORS and self._is_refusal(head) and self._try_elsewhere(attempt, head.error):
-                return
+        if head.error and resend.goes_elsewhere(self, attempt, head):
+            return
         if self.course is not None and not self.course.tries.accept(attempt, head):
             return
         self.commit(attempt, leg, head)
-
-    def _is_refusal(self, head: ResponseHead) -> bool:
-        return head.status in (502, 504) or (self.head.is_grpc and head.grpc_status > 0)
 
     def settle(self, attempt: Attempt, head: ResponseHead) -> None:
         """Data have come behind a head that waited for trailers."""
@@ -229,6 +232,8 @@ class Exchange:
 
     def finish(self, attempt: Attempt, trailers: Headers) -> None:  # stop 10
         """Record, give the connection back, let the client go on."""
+        if trailers:
+            trailers = trust.hear_trailers(self, attempt, trailers)
         if self.tap is not None and not self.tap.on_end(attempt, trailers):
             return
         attempt.record(trailers)
@@ -248,9 +253,10 @@ class Exchange:
         attempt.detach()
         self.attempt = None
         self.is_over = True
+        place = self.course.hand_over() if self.course is not None else None
         self._end_course(is_whole=False)
         self.caller.uncouple()
-        self.caller.switch(head, leg)
+        self.caller.switch(head, leg, place)
 
     # what goes wrong
 
@@ -267,34 +273,12 @@ class Exchange:
         word, _, detail = reason.partition(":")
         if self.status:
             self.break_off(word, code)
-        elif leg is not None and leg.is_unheard and self._may_resend(word):
-            self._has_retried = True
+        elif leg is not None and leg.is_unheard and resend.may_resend(self, word):
+            self.has_retried = True
             self.parts.meter.count("outbound_retry_total", (("reason", "keep-alive-race"),))
             attempt.take_again()
         elif self.course is None or not self.course.tries.recover(attempt, word):
             self.fail(word, detail or f"{attempt.endpoint.address}, for {self.caller.target}")
-
-    def _may_resend(self, word: str) -> bool:
-        if self._has_retried or not self.is_replayable:
-            return False
-        return word == "stream-refused" or (word == "server-closed" and self.head.method in IDEMPOTENT)
-
-    def _try_elsewhere(self, attempt: Attempt, error: bytes) -> bool:
-        """Another sidecar could not reach its application: no byte has reached a server, so pick again, once."""
-        failed, others = attempt.endpoint, self.caller.target.known
-        if self._has_retried or not self.is_replayable or not failed.is_meshed or len(others) < 2:
-            return False
-        self._has_retried = True
-        balance.bar(failed, self.parts.pump.now_s)
-        endpoint = self.pick()
-        if endpoint is failed:
-            return False
-        self.parts.meter.count("outbound_repick_total", (("reason", error.decode()),))
-        attempt.abandon(CANCEL)
-        again = Attempt(self, endpoint, attempt.number)
-        again.is_sent = True
-        self.start(again)
-        return True
 
     def break_off(self, word: str, code: int = CANCEL) -> None:
         """End without an end: so must the client's connection, or stream, or it would take a part for the whole."""
@@ -306,7 +290,7 @@ class Exchange:
             attempt.record(last_words)
             self.parts.notice(caller.direction, "response-cut", f"{word}: {told}")
         else:
-            self._count_failure(word, REASONS[word].status or 502, -1)
+            blame.count_failure(self, word, REASONS[word].status or 502, -1)
             self.parts.notice(caller.direction, word, f"for {caller.target}")
         self._release(code)
         caller.cut(code, last_words)
@@ -318,19 +302,21 @@ class Exchange:
 
     def fail(self, reason: str, detail: str, status: int = 0, grpc_status: int = -1, retry_after_s: float = 0) -> None:
         """Answer in the server's stead."""
+        is_callers = blame.is_callers(self, reason)
         self.status = status = status or REASONS[reason].status or 502
-        self._count_failure(reason, status, grpc_status)
+        if not is_callers:
+            blame.count_failure(self, reason, status, grpc_status)
         self._release(CANCEL)
         self.caller.answer(reason, detail, status, grpc_status, retry_after_s)
 
-    def _count_failure(self, reason: str, status: int, grpc_status: int) -> None:
-        if self.attempt is not None:
-            self.attempt.record_failure(reason, status, grpc_status)
-            return
-        series = self.probes or self.caller.target.http
-        series.requests += 1
-        code = grpc_status if grpc_status >= 0 else grpc.status_for(reason, status)
-        count_failure(series, status, str(code) if self.head.is_grpc else "", self.parts.pump.now_s - self.started_s)
+    def stand_in(self, reason: str, detail: str, status: int, grpc_status: int) -> None:
+        """Answer as if the server of the present attempt did, which has been entered there."""
+        attempt = self.attempt
+        self.status = status
+        if attempt is not None:
+            attempt.record(())
+        self._release(CANCEL)
+        self.caller.answer(reason, detail, status, grpc_status)
 
     def expire(self, reason: str) -> None:
         """End for lack of time: answer if the response has not begun, else break off."""
@@ -340,13 +326,15 @@ class Exchange:
             return
         self.parts.notice(caller.direction, reason, f"in the middle of a response, for {caller.target}")
         last_words = self.last_words(reason, f"for {caller.target}")
-        self.abort(CANCEL, last_words)
+        if self.attempt is not None:
+            self.attempt.record(last_words, is_left=blame.is_callers(self, reason))
+        self._release(CANCEL)
         caller.cut(CANCEL, last_words)
 
     def abort(self, code: int = CANCEL, last_words: Headers = ()) -> None:
         """Stop, answering nothing: the client is gone, and has said so with this code, or gets these trailers."""
         if self.status and self.attempt is not None:
-            self.attempt.record(last_words)
+            self.attempt.record(last_words, is_left=not last_words)
         self._release(code)
 
     def _release(self, code: int) -> None:

@@ -5,6 +5,19 @@ from typing import Final, Literal, NamedTuple
 
 Direction = Literal["inbound", "outbound"]
 
+PeerKind = int
+"""Who speaks on a connection that a sidecar has accepted: one of the five below. It says what is believed of the mesh's
+own headers (contract.headers, proxy.peers)."""
+STRANGER: Final = 0
+"""Anybody without a sidecar, and who is not known yet."""
+NODE: Final = 1
+"""The pod's own node: its kubelet, pods on its network, what it relays from outside under its own address."""
+KUBELET: Final = 2
+"""The node, asking what a probe of the pod's spec asks."""
+SIDECAR: Final = 3
+APPLICATION: Final = 4
+"""The sidecar's own."""
+
 
 class Address(NamedTuple):
     """A TCP address; a plain (ip, port) tuple to the socket module. IPv4-mapped addresses are IPv4 here."""
@@ -63,7 +76,7 @@ class RequestHead:
         framing: how the body ends; HTTP/2 has NO_BODY or UNTIL_CLOSE (of the stream).
         keep_alive: HTTP/1: whether the client lets its connection live on after this exchange.
         upgrade: HTTP/1: the Upgrade header when the client asks to leave HTTP/1 (never h2c), else empty.
-        has_marks: whether the mesh's own headers (contract.headers) are among the headers.
+        has_marks: whether the mesh's own headers (contract.headers), or a caller's deadline, are among the headers.
         is_grpc: HTTP/2 with a content-type of gRPC.
         is_personal: HTTP/1: it authenticates its connection, which must serve nobody else from now on.
     """
@@ -154,9 +167,21 @@ class ResponseHead:
         keep_alive: HTTP/1: whether the server lets its connection live on after this exchange.
         error: x-tulle-error of another sidecar, else empty.
         grpc_status: of a gRPC response that is nothing but a head; -1 when the head tells none.
+        has_marks: whether the mesh's own headers are among the headers.
     """
 
-    __slots__ = ("error", "fields", "framing", "grpc_status", "keep_alive", "length_bytes", "minor", "raw", "status")
+    __slots__ = (
+        "error",
+        "fields",
+        "framing",
+        "grpc_status",
+        "has_marks",
+        "keep_alive",
+        "length_bytes",
+        "minor",
+        "raw",
+        "status",
+    )
 
     def __init__(
         self,
@@ -169,6 +194,7 @@ class ResponseHead:
         error: bytes,
         fields: Headers = (),
         grpc_status: int = -1,
+        has_marks: bool = False,
     ) -> None:
         self.raw = raw
         self.status = status
@@ -179,6 +205,7 @@ class ResponseHead:
         self.error = error
         self.fields = fields
         self.grpc_status = grpc_status
+        self.has_marks = has_marks
 
     def value(self, name: bytes) -> bytes:
         """Find a header by its lower-case name; the first one's value, or nothing."""

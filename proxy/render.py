@@ -33,7 +33,7 @@ COUNTERS: Final = {
     "detect_timeouts_total": ("direction", "Client connections whose first bytes told no protocol in time."),
     "timeouts_total": (
         "direction, kind, service",
-        "Requests that a policy's time ended (request, response), and tries (per-try).",
+        "Requests that a policy's time ended (request, response) or their caller's own (caller), and tries (per-try).",
     ),
     "outbound_repick_total": (
         "reason",

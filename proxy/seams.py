@@ -9,12 +9,13 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from proxy.model import Address, Direction, Headers, RequestHead, ResponseHead
+from proxy.model import Address, Direction, Headers, PeerKind, RequestHead, ResponseHead
 
 if TYPE_CHECKING:
     from proxy.parts import Parts
     from proxy.server import Server
     from proxy.targets import Target
+    from proxy.traffic import Place
 
 
 class Dialler(Protocol):
@@ -163,6 +164,11 @@ class Caller(Protocol):
     def peer_ip(self) -> str: ...
 
     @property
+    def peer(self) -> PeerKind:
+        """Who speaks."""
+        ...
+
+    @property
     def active_s(self) -> float:
         """When a byte last moved."""
         ...
@@ -189,8 +195,8 @@ class Caller(Protocol):
         """The response is whole; the exchange is over."""
         ...
 
-    def switch(self, head: ResponseHead, leg: Leg) -> None:
-        """The server has agreed to leave HTTP/1: become a tunnel; the exchange is over."""
+    def switch(self, head: ResponseHead, leg: Leg, place: "Place | None") -> None:
+        """The server has agreed to leave HTTP/1: become a tunnel, which keeps the place; the exchange is over."""
         ...
 
     def answer(

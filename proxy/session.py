@@ -17,10 +17,10 @@ from proxy.connector import Connector
 from proxy.conversation import Conversation
 from proxy.early import EarlyServer, keep
 from proxy.errors import WireFault
-from proxy.model import plain_ip
 from proxy.multiplex import Multiplex
 from proxy.naming import name_tls
 from proxy.parts import Limited, Parts
+from proxy.peers import Visitor
 from proxy.policy import balance, route
 from proxy.pool import Endpoint
 from proxy.seams import ChannelUser, Timer
@@ -58,6 +58,7 @@ class Session(Limited, ChannelUser):
         "_timer",
         "parts",
         "target",
+        "visitor",
     )
 
     def __init__(self, parts: Parts, channel: SocketChannel, target: Target, targets: Targets) -> None:
@@ -83,6 +84,7 @@ class Session(Limited, ChannelUser):
         self._timer: Timer | None = None
         self._is_over = False
         self._owner: Limited | None = self
+        self.visitor = Visitor(parts.peers, channel.sock, target.direction, parts.pump)
         self._is_named = False
         """Counted as opened, in the series that it belongs to."""
         channel.series.opened -= 1
@@ -297,14 +299,6 @@ class Session(Limited, ChannelUser):
         self.parts.notice(self.target.direction, self._fault, f"for {self.target}", "tcp")
         self._channel.abort()
         self.on_done()
-
-    @property
-    def peer_ip(self) -> str:
-        """The client's address; empty when it has gone."""
-        try:
-            return plain_ip(self._channel.sock.getpeername()[0])
-        except OSError:
-            return ""
 
     # the list of sessions
 

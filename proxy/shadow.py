@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Final
 
 from contract.headers import MIRROR
 from contract.policy import Mirror
-from proxy.model import CHUNKED, Direction, Headers, ResponseHead, parse_address
+from proxy.model import CHUNKED, SIDECAR, Direction, Headers, PeerKind, ResponseHead, parse_address
 from proxy.parts import Limited, Parts
 from proxy.policy.mirror import Answer, compare
 from proxy.seams import Caller, Leg
 from proxy.targets import Target
+from proxy.traffic import Place
 from proxy.wire.chunks import Unchunker
 from proxy.wire.streams import CANCEL
 
@@ -84,6 +85,11 @@ class Shadow(Caller, Limited):
     @property
     def peer_ip(self) -> str:
         return self._peer_ip
+
+    @property
+    def peer(self) -> PeerKind:
+        """The copy is this sidecar's own."""
+        return SIDECAR
 
     @property
     def active_s(self) -> float:
@@ -158,8 +164,10 @@ class Shadow(Caller, Limited):
         self._answer.end(trailers)
         self._compare()
 
-    def switch(self, head: ResponseHead, leg: Leg) -> None:
+    def switch(self, head: ResponseHead, leg: Leg, place: Place | None) -> None:
         leg.cancel(CANCEL)
+        if place is not None:
+            place.leave()
         self._drop("switched")
 
     def answer(
@@ -241,8 +249,6 @@ def cast_shadow(exchange: "Exchange", mirror: Mirror) -> Shadow | None:
     head = exchange.head
     if outbound is None or head.method == b"CONNECT" or head.upgrade:
         return None
-    if head.has_marks and head.value(MIRROR_NAME):
-        return None  # a copy is not copied
     if parts.shadows_count >= MAX_SHADOWS_COUNT:
         parts.meter.count("outbound_mirror_dropped_total", (("reason", "busy"), ("mirror", mirror.name)))
         return None

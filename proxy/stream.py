@@ -4,14 +4,14 @@ from math import ceil
 from typing import TYPE_CHECKING, Final
 
 from contract.headers import ERROR
-from contract.metrics import INBOUND
 from proxy.errors import REASONS, explain
 from proxy.exchange import Exchange
 from proxy.link import Mover
-from proxy.model import NO_BODY, Direction, Headers, RequestHead, ResponseHead
+from proxy.model import NO_BODY, Direction, Headers, PeerKind, RequestHead, ResponseHead
 from proxy.parts import Parts
 from proxy.seams import Caller, Leg
 from proxy.targets import Target
+from proxy.traffic import Place
 from proxy.trunk import TrunkStream
 from proxy.wire import grpc
 from proxy.wire.streams import INTERNAL_ERROR, NO_ERROR
@@ -65,7 +65,11 @@ class Stream(Caller, Mover):
 
     @property
     def peer_ip(self) -> str:
-        return self.session.peer_ip
+        return self.session.visitor.ip
+
+    @property
+    def peer(self) -> PeerKind:
+        return self.session.visitor.kind
 
     @property
     def active_s(self) -> float:
@@ -130,10 +134,7 @@ class Stream(Caller, Mover):
         ended = head.framing == NO_BODY
         self._is_ended = ended
         self._active_s = self.parts.pump.now_s
-        fields = head.fields
-        if head.error and self.direction == INBOUND:  # the application's word, not the mesh's
-            fields = tuple([field for field in fields if field[0] != _ERROR])
-        self._multiplex.http2.respond(self.stream_id, fields, ended)
+        self._multiplex.http2.respond(self.stream_id, head.fields, ended)
         self._multiplex.link.touch()
 
     def write_body(self, data: bytes) -> None:
@@ -160,7 +161,7 @@ class Stream(Caller, Mover):
             multiplex.link.part(self.stream_id, NO_ERROR)
         self.acknowledge(0)
 
-    def switch(self, head: ResponseHead, leg: Leg) -> None:
+    def switch(self, head: ResponseHead, leg: Leg, place: Place | None) -> None:
         raise AssertionError("HTTP/2 leaves by extended CONNECT, within the stream")
 
     def answer(

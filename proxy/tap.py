@@ -40,8 +40,7 @@ class Tap:
         "pending",
     )
 
-    def __init__(self, exchange: "Exchange", truncate_bytes: int, pacer: Pacer | None, answer: Answer | None) -> None:
-        """`truncate_bytes` is -1 for a whole body."""
+    def __init__(self, exchange: "Exchange", answer: Answer | None) -> None:
         self.answer = answer
         """What the client gets, to be compared with what a mirror gives."""
         self._unchunker: Unchunker | None = None
@@ -50,14 +49,20 @@ class Tap:
         self.has_all = False
         """The server's part is over: what becomes of its connection, or stream, means nothing any more."""
         self._exchange = exchange
-        self._left_bytes = truncate_bytes
-        self._pacer = pacer
+        self._left_bytes = -1
+        """Until the body breaks off; -1: never."""
+        self._pacer: Pacer | None = None
         self._held: list[bytes] = []
         self._held_bytes = 0
         self._is_pacing = False
         self._is_cut = False
         """What goes no further has come."""
         self._ended_with: tuple[Attempt, Headers] | None = None
+
+    def narrow(self, truncate_bytes: int, pacer: Pacer | None) -> None:
+        """A fault concerns the client's response, whose body has not begun; `truncate_bytes` is -1 for a whole body."""
+        self._left_bytes = truncate_bytes
+        self._pacer = pacer
 
     def on_head(self, head: ResponseHead) -> None:
         """The client's response begins."""

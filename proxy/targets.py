@@ -14,8 +14,9 @@ from contract.metrics import INBOUND, OUTBOUND
 from contract.policy import ServicePolicy
 from contract.report import Peer
 from proxy.meter import PROBE_LABELS, Labels, Meter
-from proxy.model import Address, Direction, RequestHead, parse_address
+from proxy.model import Address, Direction, parse_address
 from proxy.policy import outlier
+from proxy.policy.probe import Probes, of_port
 from proxy.policy.route import Kind
 from proxy.pool import Endpoint
 from proxy.seams import Clock, Timer
@@ -41,6 +42,7 @@ class Target:
         "kind",
         "known",
         "name",
+        "probed",
         "probes",
         "protocol",
         "revision",
@@ -53,8 +55,15 @@ class Target:
     )
 
     def __init__(
-        self, address: Address, direction: Direction, clock: Clock, meter: Meter, random: Callable[[], float]
+        self,
+        address: Address,
+        direction: Direction,
+        clock: Clock,
+        meter: Meter,
+        random: Callable[[], float],
+        probed: tuple[bytes, ...] = (),
     ) -> None:
+        """`probed`: what the kubelet's probes ask for here (policy.probe)."""
         self._clock = clock
         self._meter = meter
         self._random = random
@@ -79,8 +88,9 @@ class Target:
         self.tcp = meter.take_tcp((labels[0], ("peer", "src"), *labels[1:]), _NO_PEER)
         self.http = meter.take_http(labels, _NO_PEER)
         """Where requests are counted that found no endpoint."""
-        self.probes = meter.take_http((*labels, *PROBE_LABELS), _NO_PEER) if direction == INBOUND else None
-        """Where the kubelet's probes are counted; only inbound."""
+        self.probed = probed
+        self.probes = meter.take_http((*labels, *PROBE_LABELS), _NO_PEER) if probed else None
+        """Where the kubelet's probes are counted."""
         direct_tcp = meter.take_tcp((labels[0], ("peer", "dst"), *labels[1:]), _NO_PEER)
         self.direct: Sequence[Endpoint] = (Endpoint(address, meter.take_http(labels, _NO_PEER), direct_tcp),)
         self.known: Sequence[Endpoint] = ()
@@ -106,14 +116,17 @@ class Target:
         else:
             traffic.update(self.known or self.direct)
 
-    def traffic_for(self, head: RequestHead) -> Traffic | None:
-        """Give what concerns a request beside its endpoints; None for the plain case."""
+    def traffic_for(self, is_bounded: bool) -> Traffic | None:
+        """Give what concerns a request beside its endpoints; None for the plain case.
+
+        `is_bounded`: its caller leaves it so much time and no more.
+        """
         traffic = self.traffic
         if traffic is None:
-            if not head.has_marks:
+            if not is_bounded:
                 return None
             traffic = self.traffic = self._make_traffic(NO_POLICY)
-        return traffic if head.has_marks or not traffic.is_plain else None
+        return traffic if is_bounded or not traffic.is_plain else None
 
     def _make_traffic(self, policy: ServicePolicy) -> Traffic:
         traffic = Traffic(policy, self.name or str(self.address), self._clock, self._meter, self._random)
@@ -142,6 +155,7 @@ class Targets:
         max_count: int,
         timeout_s: float,
         random: Callable[[], float],
+        probes: Probes = (),
     ) -> None:
         self.direction: Final = direction
         self.is_connected = False
@@ -153,6 +167,7 @@ class Targets:
         self._max_count = max_count
         self._timeout_s = timeout_s
         self._random = random
+        self._probes = probes
         self._targets: dict[Address, Target] = {}
 
     def __len__(self) -> int:
@@ -183,7 +198,8 @@ class Targets:
         """Find the target of a new session, or make it; give it back with `give`."""
         target = self._targets.get(address)
         if target is None:
-            target = Target(address, self.direction, self._clock, self._meter, self._random)
+            probed = of_port(self._probes, address.port)
+            target = Target(address, self.direction, self._clock, self._meter, self._random, probed)
             if len(self._targets) >= self._max_count:
                 self._drop_oldest()
             if len(self._targets) < self._max_count:
@@ -256,6 +272,7 @@ class Targets:
                 endpoint.cost_at_s = self._clock.now_s
                 if target.revision:
                     endpoint.added_s = self._clock.now_s
+            endpoint.is_meshed = told.meshed
             endpoint.weight = told.weight
             endpoint.is_preferred = told.preferred
             known.append(endpoint)

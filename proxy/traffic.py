@@ -15,6 +15,7 @@ from proxy.policy import balance, hedge, outlier
 from proxy.policy.affinity import mark, set_cookie
 from proxy.policy.budget import Account
 from proxy.policy.decide import Decision, View, decide
+from proxy.policy.fault import Injection, draw
 from proxy.policy.limit import Limiter, Refused
 from proxy.pool import Endpoint
 from proxy.seams import Clock
@@ -112,6 +113,11 @@ class Traffic:
     def decide(self, head: RequestHead, peer_ip: str) -> Decision[Endpoint]:
         return decide(head, peer_ip, self._view, self._clock.now_s, self._random)
 
+    def draw_fault(self, head: RequestHead) -> Injection | None:
+        """What is done on purpose to the next try of a request."""
+        injections = self._view.injections
+        return draw(injections, head, self._random) if injections else None
+
     def pick(self, decision: Decision[Endpoint], avoided: tuple[Endpoint, ...]) -> Endpoint:
         """Choose an endpoint; it may be full (see `room`)."""
         balancer = self._view.balancer
@@ -161,6 +167,7 @@ class Traffic:
         self.account.deposit(self._clock.now_s)
 
     def leave(self) -> None:
+        """A request has gone out, or the tunnel that it became."""
         self._inside_count -= 1
         if self.gate is not None:
             self.gate.wake()
@@ -183,8 +190,12 @@ class Traffic:
                 self._meter.count("outbound_ejections_total", (("service", self.name), ("cause", verdict)))
 
     def overlook(self, endpoint: Endpoint, waited_s: float) -> None:
-        """A try was given up after so long: it took at least that, and says nothing of the endpoint's health."""
-        if self.sketch is not None:
+        """A try was given up, which says nothing of the endpoint's health.
+
+        `waited_s`: where another try was faster, how long this one had taken by then; it would have taken at least
+        that. Negative where its caller has given up: when is the caller's word, and says nothing of latencies.
+        """
+        if self.sketch is not None and waited_s >= 0.0:
             self.sketch.record(waited_s, self._clock.now_s)
         if self._breaker is not None:
             outlier.abandon(endpoint)
@@ -196,3 +207,18 @@ class Traffic:
             name = mark(endpoint.name)
             if decision.wish.affinity != name:
                 head.add(b"set-cookie", set_cookie(affinity, name))
+
+
+class Place:
+    """A request's place under its policy's limits, handed to the tunnel that the request became."""
+
+    __slots__ = ("_traffic",)
+
+    def __init__(self, traffic: Traffic) -> None:
+        self._traffic = traffic
+
+    def leave(self) -> None:
+        """The tunnel is over; its endpoint counts it no more."""
+        self._traffic.leave()
+        if self._traffic.room is not None:
+            self._traffic.room.wake()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from contract.headers import ATTEMPT
 from contract.metrics import INBOUND
+from proxy import mishap
 from proxy.attempt import Attempt
 from proxy.errors import REASONS
 from proxy.model import NO_BODY, Headers, RequestHead, ResponseHead
@@ -65,9 +66,16 @@ class Tries:
             self._course.wait_at(room)
             return
         self._tries_count += 1
-        exchange.start(Attempt(exchange, endpoint, self._tries_count))
+        self._begin(Attempt(exchange, endpoint, self._tries_count))
         if self._tries_count == 1:
             self._plan_hedge()
+
+    def _begin(self, attempt: Attempt) -> None:
+        injected = self._course.traffic.draw_fault(self._exchange.head)
+        if injected is None:
+            self._exchange.start(attempt)
+        else:
+            mishap.meet(self._course, self._exchange, attempt, injected)
 
     def head_for(self, attempt: Attempt) -> RequestHead:
         """Say on the wire which try this is and how much time is left; begin the try's own time."""
@@ -76,7 +84,7 @@ class Tries:
         now_s = exchange.parts.pump.now_s
         if attempt.number > 1:
             head = head.with_value(_ATTEMPT, b"%d" % attempt.number)
-        if self._course.expires_as == "request":
+        if self._course.expires_as:
             left_s = self._course.deadline_s - now_s
             if exchange.caller.direction == INBOUND:
                 head = head.with_value(deadline.DEADLINE_NAME, deadline.deadline_ms(left_s, exchange.parts.unix_s()))
@@ -84,11 +92,16 @@ class Tries:
                 head = head.with_value(deadline.TIMEOUT_NAME, deadline.timeout_ms(left_s))
             if head.is_grpc:
                 head = head.with_value(_GRPC_TIMEOUT, grpc.format_timeout(left_s))
+        self.bound(attempt)
+        return head
+
+    def bound(self, attempt: Attempt) -> None:
+        """Begin the try's own time."""
         per_try_s = self._course.decision.per_try_s
         if per_try_s > 0 and not attempt.ends_s:
+            now_s = self._exchange.parts.pump.now_s
             attempt.ends_s = now_s + per_try_s
             self._arm(attempt, now_s)
-        return head
 
     def check(self, now_s: float) -> None:
         """Arm the ends of tries that are near."""
@@ -145,7 +158,7 @@ class Tries:
         self._tries_count += 1
         self._course.count("outbound_hedge_requests_total")
         self.rivals.append(main)
-        exchange.start(Attempt(exchange, endpoint, self._tries_count, is_hedge=True))
+        self._begin(Attempt(exchange, endpoint, self._tries_count, is_hedge=True))
         self._plan_hedge()
 
     # after a try
@@ -236,9 +249,12 @@ class Tries:
             self._course.count("outbound_hedge_wins_total")
         elif attempt.number > 1 and classify.response(head.status):
             self._course.count("outbound_retry_successes_total")
-        self.cancel_rivals()
+        self.cancel_rivals(is_beaten=True)
         self._course.traffic.mark(self._course.decision, head, attempt.endpoint)
+        if attempt.fault is not None:
+            self._course.narrow(attempt.fault)
 
-    def cancel_rivals(self) -> None:
+    def cancel_rivals(self, is_beaten: bool) -> None:
+        """`is_beaten`: another try was faster."""
         while self.rivals:
-            self.rivals.pop(0).abandon(CANCEL)
+            self.rivals.pop(0).abandon(CANCEL, is_beaten)

@@ -20,7 +20,7 @@ from proxy.model import NO_BODY, Headers, RequestHead
 from proxy.parts import Parts
 from proxy.pool import Endpoint
 from proxy.seams import Leg, LegUser
-from proxy.wire.http2_head import protocol, read_response, without_error
+from proxy.wire.http2_head import protocol, read_response
 from proxy.wire.streams import CANCEL, REFUSED_STREAM, Settings
 
 if TYPE_CHECKING:
@@ -289,7 +289,7 @@ class Trunk(LinkOwner):
     def on_trailers(self, stream_id: int, fields: Headers) -> None:
         stream = self.streams.get(stream_id)
         if stream is not None:
-            stream.end(fields if self.endpoint.is_meshed else without_error(fields))
+            stream.end(fields)
 
     def on_reset(self, stream_id: int, code: int) -> None:
         stream = self.streams.pop(stream_id, None)

@@ -16,6 +16,7 @@ from proxy.splice import Splice
 
 if TYPE_CHECKING:
     from proxy.session import Session
+    from proxy.traffic import Place
 
 QUIET_S: Final = 10.0
 """Silence after which a relay counts as idle, where all connections are taken and one must give way."""
@@ -24,15 +25,25 @@ QUIET_S: Final = 10.0
 class Tunnel:
     """Owns both channels from `join` on."""
 
-    __slots__ = ("_client", "_endpoint", "_is_over", "_parts", "_server", "_session", "_splices")
+    __slots__ = ("_client", "_endpoint", "_is_over", "_parts", "_place", "_server", "_session", "_splices")
 
-    def __init__(self, session: "Session", client: SocketChannel, endpoint: Endpoint) -> None:
-        """Take the client's channel; `endpoint.in_flight` has been counted up for this tunnel."""
+    def __init__(
+        self, session: "Session", client: SocketChannel, endpoint: Endpoint, place: "Place | None" = None
+    ) -> None:
+        """Take the client's channel.
+
+        Args:
+            session: whose connection it is.
+            client: its channel.
+            endpoint: whose `in_flight` has been counted up for this tunnel.
+            place: under the limits of a policy, which the tunnel keeps for as long as it lasts.
+        """
         self._parts: Parts = session.parts
         self._session = session
         self._client = client
         self._server: SocketChannel | None = None
         self._endpoint = endpoint
+        self._place = place
         self._is_over = False
         self._splices: list[Splice] = []
 
@@ -85,6 +96,8 @@ class Tunnel:
                 channel.feed_from(None)
                 channel.abort() if reset else channel.close()
         self._session.on_done()
+        if self._place is not None:
+            self._place.leave()
 
     # limits
 

@@ -3,10 +3,10 @@
 Theory of operation: a `View` is what is known of a target, made with each snapshot, with everything of its policy made
 ready. Where nothing depends on the single request (no policy, or one of timeouts, retries and the like) the view holds
 the one decision for all of them, and deciding is to return it. Else what the request is known by (the ring's key, the
-affinity cookie) is read, and faults and mirrors are drawn, in this order: fault, mirror.
+affinity cookie) is read, and the mirror is drawn.
 
-Who picks, when to hedge and how long is left are asked when it comes to that (balance, hedge, deadline): they depend on
-time and load, a decision on the request.
+Who picks, when to hedge, how long is left and which fault a try meets are asked when it comes to that (balance, hedge,
+deadline, fault): they depend on time, load and the try, a decision on the request.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from contract.headers import MIRROR
 from contract.policy import Balancing, Hedging, Mirror, Retries, ServicePolicy, Timeouts
 from proxy.policy.affinity import cookie_pattern, read_cookie
 from proxy.policy.balancer import NO_WISH, Balancer, Wish
-from proxy.policy.fault import Head, Injection, draw
+from proxy.policy.fault import Head, Injection
 from proxy.policy.hedge import IDEMPOTENT
 from proxy.policy.load import E
 from proxy.policy.ring import RANDOM_KEY, key_of
@@ -37,13 +37,11 @@ class Decision(Generic[E]):
         retries: when a failed try is followed by another; None: never.
         hedge: when a second request goes beside a slow one; None: never, also for methods that are not idempotent.
         mirror: where a copy goes; None: this request has none.
-        fault: what is done to this request on purpose; None: nothing.
         wish: what the balancer is told of the request.
     """
 
     __slots__ = (
         "candidates",
-        "fault",
         "hedge",
         "idle_s",
         "mirror",
@@ -63,14 +61,13 @@ class Decision(Generic[E]):
         self.retries = retries
         self.hedge: Hedging | None = None
         self.mirror: Mirror | None = None
-        self.fault: Injection | None = None
         self.wish = NO_WISH
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Decision) and self._key() == other._key()
 
     def __repr__(self) -> str:
-        return f"<Decision of {len(self.candidates)} retries={self.retries} fault={self.fault} mirror={self.mirror}>"
+        return f"<Decision of {len(self.candidates)} retries={self.retries} mirror={self.mirror}>"
 
     def _key(self) -> tuple[object, ...]:
         return (
@@ -79,7 +76,6 @@ class Decision(Generic[E]):
             self.retries,
             self.hedge,
             self.mirror,
-            self.fault,
             (self.wish.key, self.wish.affinity),
         )
 
@@ -116,6 +112,7 @@ class View(Generic[E]):
             self.hedged = Decision(endpoints, told.timeouts, told.retries)
             self.hedged.hedge = told.hedging
         self.injections = tuple(Injection(fault) for fault in told.faults)
+        """What may be done on purpose to each try (fault.draw)."""
         source = told.balancing.hash
         self._hash_header = _COOKIE if source.cookie else source.header.lower().encode()
         self._hash_search = cookie_pattern(source.cookie)
@@ -147,7 +144,7 @@ def decide(head: Head, peer_ip: str, view: View[E], now_s: float, random: Callab
         peer_ip: of the client's connection.
         view: of the target.
         now_s: monotonic; no rule of today depends on it.
-        random: floats in [0, 1); asked only for faults and mirrors.
+        random: floats in [0, 1); asked only for mirrors.
     """
     policy = view.policy
     if view.is_settled or policy is None:
@@ -157,16 +154,14 @@ def decide(head: Head, peer_ip: str, view: View[E], now_s: float, random: Callab
     wish = NO_WISH
     if balancing.algorithm == "ring-hash" or balancing.affinity.cookie:
         wish = view.wish_of(head, peer_ip, balancing)
-    fault = draw(view.injections, head, random) if view.injections else None
     mirror = policy.mirror
     if mirror is not None and not is_mirrored(mirror, head, random):
         mirror = None
-    if wish is NO_WISH and fault is None and mirror is None:
+    if wish is NO_WISH and mirror is None:
         return usual
     decision = Decision(view.endpoints, policy.timeouts, policy.retries)
     decision.hedge = usual.hedge
     decision.wish = wish
-    decision.fault = fault
     decision.mirror = mirror
     return decision
 
@@ -181,7 +176,6 @@ def depends_on_request(policy: ServicePolicy) -> bool:
     return (
         policy.hedging is not None
         or policy.mirror is not None
-        or bool(policy.faults)
         or policy.balancing.algorithm == "ring-hash"
         or bool(policy.balancing.affinity.cookie)
     )

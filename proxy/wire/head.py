@@ -30,13 +30,7 @@ _FRAMING: Final = re.compile(rb"(?<=\r\n)(?:content-length|transfer-encoding):[^
 
 _AUTHORITY: Final = re.compile(rb"[^/*?#@]+").fullmatch
 
-_ERROR: Final = re.compile(rb"(?<=\r\n)x-tulle-error:[^\r]*\r\n", re.IGNORECASE).sub
-
 _MARK: Final = b"x-tulle-"
-
-_PROBE_AGENT: Final = b"kube-probe/"
-_PROBE: Final = re.compile(rb"\r\nuser-agent:[ \t]*kube-probe/", re.IGNORECASE).search
-"""What a kubelet calls itself (kubernetes/pkg/probe/http); who else does gains nothing but to leave the statistics."""
 
 _PLAIN_OPTIONS: Final = {value: [value.lower()] for value in (b"keep-alive", b"close", b"Keep-Alive", b"Close")}
 """Usual values of Connection, which name no other header -> their options."""
@@ -118,6 +112,7 @@ def read_response(raw: bytes, lines: list[bytes], status: int, method: bytes) ->
     stale = False
     plain_at = 0  # where a Connection stands that names no other header
     upgrade = error = b""
+    has_marks = False
     for at in range(1, len(lines) - 2):
         line = lines[at]
         name = _telling(line)
@@ -137,9 +132,11 @@ def read_response(raw: bytes, lines: list[bytes], status: int, method: bytes) ->
                 options, stale = _options(value, options), True
         elif name == b"upgrade":
             upgrade, stale = _value(line, name), True
-        elif name == b"x-tulle-error":
-            error = _value(line, name)
-        elif not name.startswith(_MARK):
+        elif name.startswith(_MARK):
+            has_marks = True
+            if name == b"x-tulle-error":
+                error = _value(line, name)
+        else:
             stale = True
     if status < 200 or status in (204, 304) or method == b"HEAD" or (method == b"CONNECT" and status < 300):
         framing, length_bytes = NO_BODY, 0
@@ -152,7 +149,7 @@ def read_response(raw: bytes, lines: list[bytes], status: int, method: bytes) ->
         raw = _without_line(raw, lines, plain_at)
     if method == b"CONNECT" and 200 <= status < 300:
         raw = _FRAMING(b"", raw)
-    return ResponseHead(raw, status, minor, framing, length_bytes, keep_alive, error)
+    return ResponseHead(raw, status, minor, framing, length_bytes, keep_alive, error, (), -1, has_marks)
 
 
 def _telling(line: bytes) -> bytes:
@@ -218,21 +215,6 @@ def _ends_chunked(value: bytes) -> bool:
 
 def _options(value: bytes, before: list[bytes] | None) -> list[bytes]:
     return (before or []) + [option.strip().lower() for option in value.split(b",")]
-
-
-def is_probe(raw: bytes) -> bool:
-    """Tell a kubelet's probe from other requests."""
-    # fast: the first half answers nearly every request, and `in` would try a number first
-    return raw.find(_PROBE_AGENT) >= 0 and _PROBE(raw) is not None
-
-
-def drop_error(head: ResponseHead) -> None:
-    """Remove from a response head what only the mesh may say."""
-    if head.fields:
-        head.fields = tuple([field for field in head.fields if field[0] != b"x-tulle-error"])
-    else:
-        head.raw = _ERROR(b"", head.raw)
-    head.error = b""
 
 
 def without_chunking(raw: bytes) -> bytes:

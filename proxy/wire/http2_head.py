@@ -10,7 +10,6 @@ Sources: RFC 9113 sections 8.1 to 8.3, 8.5; RFC 8441; RFC 9110 section 4.2.4 (us
 
 from typing import Final
 
-from contract.headers import ERROR
 from proxy.errors import WireFault
 from proxy.model import NO_BODY, UNTIL_CLOSE, Headers, RequestHead, ResponseHead
 from proxy.wire.grpc import parse_status
@@ -20,7 +19,6 @@ _HEADER_BYTES: Final = 32
 
 _GRPC: Final = b"application/grpc"
 _MARK: Final = b"x-tulle-"
-_ERROR: Final = ERROR.encode()
 
 
 def read_request(fields: Headers, ended: bool, max_head_bytes: int) -> RequestHead:
@@ -47,7 +45,7 @@ def read_request(fields: Headers, ended: bool, max_head_bytes: int) -> RequestHe
             if host:
                 raise WireFault("duplicate-host")
             host = value
-        elif (size == 12 and name == b"grpc-timeout") or (size > 8 and name[0] == 120 and name.startswith(_MARK)):
+        elif (size == 12 and name == b"grpc-timeout") or (size >= 8 and name[0] == 120 and name.startswith(_MARK)):
             has_marks = True
     if size_bytes > max_head_bytes:
         raise WireFault("head-too-large", f"{size_bytes} bytes of headers")
@@ -66,6 +64,7 @@ def read_response(fields: Headers, ended: bool) -> ResponseHead:
     length_bytes = 0
     grpc_status = -1
     error = b""
+    has_marks = False
     for name, value in fields:
         size = len(name)
         if size == 7 and name == b":status":
@@ -74,9 +73,11 @@ def read_response(fields: Headers, ended: bool) -> ResponseHead:
             length_bytes = int(value)
         elif size == 11 and name == b"grpc-status":
             grpc_status = parse_status(value)
-        elif size == 13 and name == b"x-tulle-error":
-            error = value
-    return ResponseHead(b"", status, 1, framing, length_bytes, True, error, fields, grpc_status)
+        elif size >= 8 and name[0] == 120 and name.startswith(_MARK):
+            has_marks = True
+            if name == b"x-tulle-error":
+                error = value
+    return ResponseHead(b"", status, 1, framing, length_bytes, True, error, fields, grpc_status, has_marks)
 
 
 def protocol(fields: Headers) -> bytes:
@@ -87,14 +88,6 @@ def protocol(fields: Headers) -> bytes:
         if not name.startswith(b":"):
             break
     return b""
-
-
-def without_error(trailers: Headers) -> Headers:
-    """Take the mesh's word away from trailers that are not the mesh's."""
-    for name, _ in trailers:
-        if len(name) == 13 and name == _ERROR:
-            return tuple([field for field in trailers if field[0] != _ERROR])
-    return trailers
 
 
 def _is_grpc(content_type: bytes) -> bool:

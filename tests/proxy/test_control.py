@@ -136,11 +136,16 @@ async def test_reports_tell_the_deltas_and_an_unanswered_one_is_repeated(
 async def test_probes_are_counted_apart_and_reports_do_not_tell_of_them(
     start_sidecar: Any, controller: Controller, serve: Any
 ) -> None:
+    address = await serve(Script([OK]).handle)
     sidecar = await start_sidecar(
-        await serve(Script([OK]).handle), controller_url=controller.url, report_interval_s=0.05
+        address,
+        controller_url=controller.url,
+        report_interval_s=0.05,
+        probes=((address.port, b"/ready"),),
+        node_ips=("127.0.0.1",),
     )
     probe = b"GET /ready HTTP/1.1\r\nHost: a\r\nUser-Agent: kube-probe/1.32\r\n\r\n"
-    for request in (probe, probe.replace(b"User-Agent", b"user-agent"), GET):
+    for request in (probe, probe.replace(b"kube-probe/1.32", b"mine"), GET):
         async with await sidecar.connect(inbound=True) as stream:
             await stream.send_all(request)
             await read_until(stream, b"ok")

@@ -306,7 +306,7 @@ def test_an_earlier_deadline_of_the_caller_counts_without_a_policy(house: TurnHo
     house.spin(0.26)
 
     assert 245 <= int(request.split(b"\r\nx-tulle-timeout-ms: ")[1].split(b"\r")[0]) <= 250
-    assert b"request-timeout" in heard(client)
+    assert b"x-tulle-error: caller-timeout" in heard(client)
 
 
 def test_a_deadline_that_is_over_reaches_no_server(house: TurnHouse) -> None:
@@ -314,7 +314,7 @@ def test_a_deadline_that_is_over_reaches_no_server(house: TurnHouse) -> None:
     house.parts.unix_s = lambda: 1_700_000_000.0
     client = send(house, b"GET / HTTP/1.1\r\nHost: web\r\nX-Tulle-Deadline: 1600000000000\r\n\r\n")
 
-    assert b"request-timeout" in heard(client)
+    assert b"x-tulle-error: caller-timeout" in heard(client)
     assert house.door.dials == []
 
 

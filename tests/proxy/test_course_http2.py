@@ -206,7 +206,7 @@ def test_a_deadline_goes_on_reduced_in_both_forms(house: MultiplexHouse) -> None
     assert seen[b"grpc-timeout"] in (b"750m", b"750000u", b"749m") or seen[b"grpc-timeout"].startswith(b"7499")
     house.run(0.51)
     head, _, _ = answer(client, stream_id)
-    assert (b"200", b"4", b"request-timeout") == (head[b":status"], head[b"grpc-status"], head[b"x-tulle-error"])
+    assert (b"200", b"4", b"caller-timeout") == (head[b":status"], head[b"grpc-status"], head[b"x-tulle-error"])
     assert [(1, CANCEL)] == server.notes.of("reset")
 
 

@@ -159,7 +159,7 @@ def test_a_deadline_that_passes_within_a_stream_is_told_in_trailers(house: Multi
     house.check(0.4)
 
     trailers = told(client, stream_id)
-    assert (trailers[b"grpc-status"], trailers[b"x-tulle-error"]) == (b"4", b"request-timeout")
+    assert (trailers[b"grpc-status"], trailers[b"x-tulle-error"]) == (b"4", b"caller-timeout")
 
 
 def test_a_stream_that_nobody_uses_any_more_ends_as_unavailable_in_trailers(house: MultiplexHouse) -> None:

@@ -127,6 +127,7 @@ def test_every_reason_that_the_code_names_is_in_the_table_and_every_row_is_used(
 
 ADDED_LABELS = {
     ("course", "self.count"): {"service"},
+    ("mishap", "course.count"): {"service"},
     ("tries", "self._course.count"): {"service"},
     ("shadow", "self._count"): {"mirror"},
 }

@@ -7,6 +7,9 @@ from http2house import GET, OK, POST
 from multiplexhouse import SERVER, MultiplexHouse, Peer
 
 from proxy.model import Headers
+from proxy.nearby import Nearby
+from proxy.peers import Peers
+from proxy.policy.probe import GRPC_TARGET
 from proxy.targets import Targets
 from proxy.wire.streams import CANCEL, NO_ERROR, REFUSED_STREAM, Settings
 
@@ -412,9 +415,10 @@ def test_a_client_that_goes_away_leaves_nothing_behind(house: MultiplexHouse) ->
 def test_before_its_application_a_sidecar_knows_probes_and_says_nothing_in_the_meshs_name(
     house: MultiplexHouse,
 ) -> None:
-    house.targets = Targets("inbound", house.pump, house.meter, 10, 1.0, lambda: 0.0)
+    house.targets = Targets("inbound", house.pump, house.meter, 10, 1.0, lambda: 0.0, ((80, GRPC_TARGET),))
+    house.parts.peers = Peers(house.pump, Nearby(("127.0.0.1",)))
     client, multiplex = house.client()
-    probe = (*GRPC, (b"user-agent", b"kube-probe/1.36 grpc-go/1.80.0"))
+    probe = tuple((name, GRPC_TARGET if name == b":path" else value) for name, value in GRPC)
     asked, probed = ask(house, client), ask(house, client, probe)
     server = house.server()
     server.http2.respond(asked, (*OK, (b"x-tulle-error", b"no-endpoints"), (b"x", b"y")), True)

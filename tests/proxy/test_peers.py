@@ -4,12 +4,13 @@ import pytest
 from turnhouse import TurnHouse
 
 from contract.discovery import Destination, Endpoint
+from proxy.nearby import Nearby
 from proxy.peers import MAX_COUNT, Peers
 
 
 @pytest.fixture
 def peers() -> Peers:
-    return Peers(TurnHouse().pump)
+    return Peers(TurnHouse().pump, Nearby())
 
 
 def pod(ip: str, account: str = "ann", kind: str = "pod") -> Destination:

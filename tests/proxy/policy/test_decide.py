@@ -27,6 +27,7 @@ from proxy.policy.affinity import mark
 from proxy.policy.balance import balancer_of, pick
 from proxy.policy.balancer import NO_WISH
 from proxy.policy.decide import Decision, View, decide
+from proxy.policy.fault import draw
 from proxy.policy.ring import key_of
 
 IMPURE = {
@@ -125,7 +126,7 @@ def test_without_a_policy_all_requests_share_one_decision() -> None:
 
     assert one is decide(Asked(b"POST", b"/x"), "10.1.0.8", view, 200.0, Random(2).random)
     assert one.candidates is view.endpoints
-    assert (one.retries, one.hedge, one.mirror, one.fault, one.wish) == (None, None, None, None, NO_WISH)
+    assert (one.retries, one.hedge, one.mirror, one.wish) == (None, None, None, NO_WISH)
     assert one.request_timeout_s == one.per_try_s == one.response_s == one.idle_s == 0.0
 
 
@@ -169,7 +170,7 @@ def test_the_first_fault_that_matches_and_is_drawn_happens() -> None:
             Fault(abort_status=504),
         )
     )
-    fault = decided(policy).fault
+    fault = draw(view_of(policy).injections, Asked(), lambda: 0.5)
 
     assert fault is not None
     assert (fault.abort_status, fault.name) == (503, "shop/broken")

@@ -6,9 +6,9 @@ from http2house import GET, OK, POST, START, head, serve
 
 from proxy.errors import REASONS, WireFault
 from proxy.model import NO_BODY, UNTIL_CLOSE, Headers
-from proxy.wire.head import drop_error
 from proxy.wire.head import read_response as read_http1_response
 from proxy.wire.http2_head import protocol, read_request, read_response
+from proxy.wire.marks import keep_of_response
 
 WEBSOCKET: Headers = ((b":method", b"CONNECT"), (b":protocol", b"websocket"), *GET[1:])
 
@@ -155,7 +155,8 @@ def test_what_only_the_mesh_may_say_is_dropped_from_either_protocols_head() -> N
     http1 = read_http1_response(raw, raw.split(b"\r\n"), 502, b"GET")
     assert (http2.error, http1.error) == (b"connect-refused", b"connect-refused")
     for one in (http2, http1):
-        drop_error(one)
+        assert one.has_marks
+        keep_of_response(one, ())
 
     assert http2.fields == ((b":status", b"502"), (b"a", b"b"))
     assert http1.raw == b"HTTP/1.1 502 No\r\na: b\r\n\r\n"
