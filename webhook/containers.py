@@ -58,17 +58,17 @@ def init_container(options: Options, settings: Settings) -> Json:
     }
 
 
-def proxy_container(options: Options, settings: Settings, probe_ports: tuple[int, ...]) -> Json:
+def proxy_container(options: Options, settings: Settings, probe_ports: tuple[int, ...], probes: str) -> Json:
     """The sidecar: native where the server knows such, else a plain container that holds back those after it.
 
-    `probe_ports`: what it dials in the kubelet's stead.
+    `probe_ports`: what it dials in the kubelet's stead; `probes`: what the kubelet asks through it (webhook.probes).
     """
     container: Json = {
         "name": names.PROXY_CONTAINER,
         "image": options.proxy_image,
         "imagePullPolicy": settings.image_pull_policy,
         "command": ["tulle-proxy"],
-        "env": _environment(options, settings, probe_ports),
+        "env": _environment(options, settings, probe_ports, probes),
         "ports": [
             {"name": "tulle-proxy", "containerPort": ports.INBOUND_PORT, "protocol": "TCP"},
             {"name": "tulle-admin", "containerPort": ports.ADMIN_PORT, "protocol": "TCP"},
@@ -116,19 +116,23 @@ def _init_arguments(options: Options) -> list[str]:
     return arguments
 
 
-def _environment(options: Options, settings: Settings, probe_ports: tuple[int, ...]) -> list[Json]:
+def _environment(options: Options, settings: Settings, probe_ports: tuple[int, ...], probes: str) -> list[Json]:
     fields = {
         environment.POD_NAME: "metadata.name",
         environment.POD_NAMESPACE: "metadata.namespace",
         environment.POD_IPS: "status.podIPs",
         environment.NODE_NAME: "spec.nodeName",
         environment.SERVICE_ACCOUNT: "spec.serviceAccountName",
+        # The plural is known from the same release on as native sidecars.
+        environment.NODE_IPS: "status.hostIPs" if settings.native_sidecar else "status.hostIP",
     }
     values = {
         environment.CONTROLLER_URL: settings.controller_address,
         environment.LOG_LEVEL: options.proxy_log_level,
         environment.OPAQUE_PORTS: format_ports(options.opaque_ports),
         **({environment.PROBE_PORTS: ",".join(map(str, probe_ports))} if probe_ports else {}),
+        # The kubelet puts variables in place of `$(NAME)`, and a dollar in place of two.
+        **({environment.PROBES: probes.replace("$", "$$")} if probes else {}),
     }
     downward = [{"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in fields.items()]
     return downward + [{"name": name, "value": value} for name, value in values.items()]

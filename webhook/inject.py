@@ -187,7 +187,7 @@ def _volumes(pod: Json) -> list[Json]:
 
 def _containers(pod: Json, options: Options, settings: Settings, probe_ports: tuple[int, ...]) -> list[Json]:
     init = containers.init_container(options, settings)
-    proxy = containers.proxy_container(options, settings, probe_ports)
+    proxy = containers.proxy_container(options, settings, probe_ports, probes.asked(pod))
     if settings.native_sidecar:
         # Before the pod's own init containers: they reach the network through the sidecar too.
         return _insert(pod, "initContainers", [init, proxy], at_front=True)

@@ -4,12 +4,16 @@ A tcpSocket probe succeeds as soon as something accepts, and under capture the s
 httpGet probe of the sidecar's admin port, which dials the application (docs/adr/0022). Probes by httpGet and grpc see
 what the application answers, or the sidecar's 502 and `unavailable` where it does not; those by exec do not pass the
 network. A lifecycle hook by tcpSocket is one that Kubernetes knows no more. All these stay as they are.
+
+What httpGet and grpc probes ask is told to the sidecar, which knows the kubelet's requests by it (proxy.policy.probe).
 """
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from contract import ports, probes
+from contract.environment import GRPC_PROBE
 from contract.lists import PortRange
 from webhook import pods
 
@@ -17,6 +21,15 @@ Json = dict[str, Any]
 
 KINDS = ("startupProbe", "readinessProbe", "livenessProbe")
 FIELDS = ("initContainers", "containers")
+
+
+MAX_TARGET_LENGTH = 1024
+"""Characters of a probe's path and query; a longer one counts as traffic, because an environment has its bounds."""
+MAX_COUNT = 256
+"""Probes told to a sidecar, as many as it takes."""
+
+_AS_WRITTEN = "/!$&'()*+,;=:@%~-._?"
+"""What a kubelet leaves in a path and its query as it is written."""
 
 
 class TcpProbe(NamedTuple):
@@ -53,6 +66,34 @@ def _operations(found: list[TcpProbe]) -> Iterator[Json]:
         action = {"path": probes.tcp_path(probe.number, probe.written), "port": ports.ADMIN_PORT}
         yield {"op": "remove", "path": f"{probe.path}/tcpSocket"}
         yield {"op": "add", "path": f"{probe.path}/httpGet", "value": action}
+
+
+def asked(pod: Json) -> str:
+    """What the pod's httpGet and grpc probes ask of the pod itself, for the sidecar: `8080:/healthz 9090:grpc`."""
+    found: dict[str, None] = {}
+    for field in FIELDS:
+        for container in pods.entries(pod, field):
+            for kind in KINDS:
+                word = _asked(container.get(kind), container)
+                if word:
+                    found[word] = None
+    return " ".join(list(found)[:MAX_COUNT])
+
+
+def _asked(probe: object, container: Json) -> str:
+    http = probe.get("httpGet") if isinstance(probe, dict) else None
+    grpc = probe.get("grpc") if isinstance(probe, dict) else None
+    if isinstance(http, dict) and not http.get("host") and str(http.get("scheme") or "HTTP").upper() == "HTTP":
+        number, target = _number(http.get("port"), container), _target(str(http.get("path") or "/"))
+        return f"{number}:{target}" if number is not None and len(target) <= MAX_TARGET_LENGTH else ""
+    number = _number(grpc.get("port"), container) if isinstance(grpc, dict) else None
+    return f"{number}:{GRPC_PROBE}" if number is not None else ""
+
+
+def _target(path: str) -> str:
+    """A path as a kubelet's request has it: from the root, escaped, without a fragment."""
+    target = quote(path.partition("#")[0], safe=_AS_WRITTEN)
+    return target if target.startswith("/") else f"/{target}"
 
 
 def restore(container: Json) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from contract import environment, names
+from proxy.policy.probe import GRPC_TARGET, parse
 from tests.webhook.test_inject import CLASSIC, ENABLED, NATIVE, annotated, container, injected, pod
 from webhook.inject import apply, uninject
 from webhook.settings import Settings
@@ -110,3 +111,48 @@ def test_a_pods_own_probe_of_another_page_of_the_admin_port_is_not_touched_by_un
 
     assert source == uninject(injected(source))
     assert annotated({}) == uninject(apply(annotated({}), []))
+
+
+def told(source: Json, settings: Settings = NATIVE) -> Json:
+    """What the sidecar's environment says of probes and the node."""
+    variables = {
+        one["name"]: one for one in container(injected(source, settings=settings), names.PROXY_CONTAINER)["env"]
+    }
+    field = variables[environment.NODE_IPS]["valueFrom"]["fieldRef"]["fieldPath"]
+    return {"probes": variables.get(environment.PROBES, {}).get("value", ""), "node": field}
+
+
+@pytest.mark.parametrize(
+    ("action", "word"),
+    [
+        ({"httpGet": {"port": 8080, "path": "/healthz"}}, "8080:/healthz"),
+        ({"httpGet": {"port": "db", "path": "healthz?full=1#top"}}, "5432:/healthz?full=1"),
+        ({"httpGet": {"port": 8080, "path": "/a b/é%20"}}, "8080:/a%20b/%C3%A9%20"),
+        ({"httpGet": {"port": 8080, "path": "/$(HOME)"}}, "8080:/$$(HOME)"),
+        ({"httpGet": {"port": 8080}}, "8080:/"),
+        ({"httpGet": {"port": 8080, "scheme": "HTTPS"}}, ""),
+        ({"httpGet": {"port": 8080, "host": "10.0.0.1"}}, ""),
+        ({"httpGet": {"port": 8080, "path": "/" + "x" * 1024}}, ""),
+        ({"httpGet": {"port": "nonesuch"}}, ""),
+        ({"grpc": {"port": 9090, "service": "web"}}, "9090:grpc"),
+        ({"tcpSocket": {"port": 8080}}, ""),
+        ({"exec": {"command": ["true"]}}, ""),
+    ],
+)
+def test_the_sidecar_is_told_what_the_kubelets_probes_ask(action: Json, word: str) -> None:
+    assert word == told(probed(action))["probes"]
+
+
+def test_what_the_webhook_tells_the_sidecar_reads() -> None:
+    several = probed(
+        {"httpGet": {"port": 8080, "path": "/ready"}},
+        livenessProbe={"grpc": {"port": 9090}},
+        startupProbe={"httpGet": {"port": 8080, "path": "/ready"}},
+    )
+
+    assert ((8080, b"/ready"), (9090, GRPC_TARGET)) == parse(told(several)["probes"])
+
+
+@pytest.mark.parametrize(("settings", "field"), [(NATIVE, "status.hostIPs"), (CLASSIC, "status.hostIP")])
+def test_the_sidecar_is_told_its_nodes_addresses(settings: Settings, field: str) -> None:
+    assert field == told(probed({}), settings)["node"]
