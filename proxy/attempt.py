@@ -112,8 +112,7 @@ class Attempt(LegUser, ConnectorUser, FinderUser, ResponseSink):
     def on_channel(self, endpoint: Endpoint, channel: SocketChannel) -> None:
         self._connector = None
         self.endpoint = endpoint
-        parts = self.exchange.parts
-        self._send(Server(channel, endpoint, parts.pool, parts.config.max_head_bytes))
+        self._send(Server(channel, endpoint, self.exchange.parts))
 
     def on_leg(self, endpoint: Endpoint, leg: Leg) -> None:
         self._connector = None
@@ -159,6 +158,13 @@ class Attempt(LegUser, ConnectorUser, FinderUser, ResponseSink):
 
     def on_server_lost(self, reason: str, code: int = 0) -> None:
         self.exchange.on_server_lost(self, reason, code)
+
+    def on_unsent(self) -> None:
+        exchange = self.exchange
+        if exchange.is_replayable:
+            self.take_again()
+        else:
+            exchange.on_server_lost(self, "server-closed", 0)
 
     # the end
 

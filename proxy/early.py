@@ -34,7 +34,7 @@ class EarlyServer(ChannelUser):
 def keep(parts: Parts, channel: SocketChannel, endpoint: Endpoint, is_http2: bool) -> bool:
     """Let a connection that was dialled in vain serve requests, if it can."""
     if not is_http2:
-        spare = Server(channel, endpoint, parts.pool, parts.config.max_head_bytes)
+        spare = Server(channel, endpoint, parts)
         spare.end(not channel.has_read_eof, parts.pump.now_s)
     elif not channel.has_read_eof:
         Trunk(parts, endpoint, channel)

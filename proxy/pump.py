@@ -6,10 +6,10 @@ wake runs turns, which call the handler of each ready descriptor. So the cost of
 batch, not for a connection. With few connections a batch is small; so after a turn the pump lingers in its own epoll
 for a moment before it goes back to trio.
 
-The order within a turn: for each ready descriptor its handler, then what the handler deferred; at last the flush of
-what all of them wrote. Sent one after another the pieces wake their reader once, where it would fall asleep between
-two that are sent with work in between (bench case `http1`). A turn handles at most MAX_EVENTS_COUNT descriptors, each
-of which reads one buffer, and yields to trio.
+The order within a turn: for each ready descriptor its handler, then what the handler deferred; at last a look for peers
+that have spoken unasked (`ask`) and the flush of what all of them wrote. Sent one after another the pieces wake their
+reader once, where it would fall asleep between two that are sent with work in between (bench case `http1`). A turn
+handles at most MAX_EVENTS_COUNT descriptors, each of which reads one buffer, and yields to trio.
 
 A handler never raises: an exception that reaches the pump is a bug; `on_bug` counts and logs it and the owner of the
 handler is closed. Under test `on_bug` raises.
@@ -89,6 +89,20 @@ class Flushable(Protocol):
     def flush(self) -> None: ...
 
 
+class Asker(Protocol):
+    """Has written what must not leave where its peer has spoken unasked, or ended."""
+
+    __slots__ = ()
+
+    def has_spoken(self) -> bool:
+        """Ask the kernel whether there is something to read."""
+        ...
+
+    def on_spoken(self) -> None:
+        """There is: take back what was written."""
+        ...
+
+
 class _Interceptor(Handler):
     """Takes one kind of event from the handler before it."""
 
@@ -124,6 +138,12 @@ class Pump(Clock):
         """By descriptor: the kernel gives the lowest free one, so the list is as long as there were ever connections at
         once. A dictionary would hold a boxed number for each, and its memory would not go back (proxy.memory)."""
         self._suspended: set[int] = set()
+        self._kept: list[tuple[int, int]] = []
+        """Events for the next turn, collected when the last one looked before it sent."""
+        self._asking: dict[int, Asker] = {}
+        self._is_turning = False
+        self.looks_count = 0
+        """How often it was looked who has spoken: what was written before the last time is being sent, or was."""
         self._dirty: list[Flushable] = []
         self._deferred: list[Callable[[], None]] = []
         self._timers: list[tuple[float, int, ScheduledCall]] = []
@@ -207,8 +227,12 @@ class Pump(Clock):
         deferred = self._deferred
         clock = self._clock
         new = self._new
-        new.clear()
-        ready = self._epoll.poll(wait_s, MAX_EVENTS_COUNT)
+        if self._kept:
+            ready, self._kept = self._kept, []
+        else:
+            new.clear()
+            ready = self._epoll.poll(wait_s, MAX_EVENTS_COUNT)
+        self._is_turning = True
         for fd, events in ready:
             handler = handlers[fd]
             if handler is None or (new and fd in new):
@@ -222,6 +246,7 @@ class Pump(Clock):
                 self._run_deferred()
         if dirty:
             self.settle()
+        self._is_turning = False
         self.turns_count += 1
         self.events_count += len(ready)
         return len(ready)
@@ -231,11 +256,42 @@ class Pump(Clock):
         while self._deferred or self._dirty:
             self._run_deferred()
             while self._dirty:
+                if self._asking:
+                    self._look()
                 channel = self._dirty.pop()
                 try:
                     channel.flush()
                 except Exception as error:
                     self._fail(channel.flush, error)
+
+    def ask(self, fd: int, asker: Asker) -> None:
+        """Look, before anything more is sent, whether the peer of `fd` has spoken."""
+        self._asking[fd] = asker
+
+    def _look(self) -> None:
+        """Tell those who ask and whose peers have spoken; one system call answers all who ask in a turn.
+
+        It takes the news of all descriptors, of which edges come only once: they are kept for the next turn. Between
+        turns nobody would serve them, and a full list may not name all.
+        """
+        asking, self._asking = self._asking, {}
+        self.looks_count += 1
+        spoken: list[Asker] = []
+        if self._is_turning and not self._kept:
+            self._new.clear()
+            self._kept = self._epoll.poll(0, MAX_EVENTS_COUNT)
+            for fd, _ in self._kept:
+                asker = asking.pop(fd, None)
+                if asker is not None:
+                    spoken.append(asker)
+            if len(self._kept) < MAX_EVENTS_COUNT:
+                asking.clear()
+        spoken += [asker for asker in asking.values() if asker.has_spoken()]
+        for asker in spoken:
+            try:
+                asker.on_spoken()
+            except Exception as error:
+                self._fail(asker.on_spoken, error)
 
     def _run_deferred(self) -> None:
         while self._deferred:
@@ -302,7 +358,10 @@ class Pump(Clock):
         """Turn whenever a descriptor is ready, for ever."""
         fd = self._epoll.fileno()
         while True:
-            await trio.lowlevel.wait_readable(fd)
+            if self._kept:
+                await trio.lowlevel.checkpoint()
+            else:
+                await trio.lowlevel.wait_readable(fd)
             until_s = self._clock() + MAX_STAY_S
             while self.turn(LINGER_S) and self.now_s < until_s:
                 pass

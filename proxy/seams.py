@@ -101,6 +101,10 @@ class LegUser(Protocol):
         """The response will not come, or not whole: `word` of errors.REASONS or `word:detail`; `code` is HTTP/2's."""
         ...
 
+    def on_unsent(self) -> None:
+        """Nothing of the request has left: its connection had ended, or its server spoken unasked."""
+        ...
+
 
 class Leg(Protocol):
     """One request on its way to a server: a pooled HTTP/1 connection, or a stream of a trunk."""

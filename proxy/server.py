@@ -2,19 +2,24 @@
 
 import socket
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from proxy.channel import PAUSED_BY_PEER, PAUSED_BY_TURN, SocketChannel
 from proxy.errors import WireFault
 from proxy.model import Headers, RequestHead
 from proxy.pool import Endpoint, Pool
+from proxy.pump import Asker, Pump
 from proxy.seams import ChannelUser, Leg, LegUser
 from proxy.wire.http1 import NOBODY, ResponseReader
 from proxy.wire.streams import NO_ERROR
 
+if TYPE_CHECKING:
+    from proxy.parts import Parts
+
 TRUSTED_IDLE_S: Final = 0.05
-"""A connection used less than this ago is not asked whether it still lives: no server's idle time is so short, and
-asking costs a system call for each request."""
+"""A connection used less than this ago is not asked whether it still lives before it is taken: no server's idle time is
+so short, and asking costs a system call for each request. Before the request leaves the pump looks in any case, at all
+such connections at once; but by then its body may be too long to go elsewhere."""
 
 
 class Keeper(Protocol):
@@ -25,18 +30,36 @@ class Keeper(Protocol):
     def keep(self, server: "Server") -> None: ...
 
 
-class Server(Leg, ChannelUser):
-    """A channel and its response reader."""
+class Server(Leg, ChannelUser, Asker):
+    """A channel and its response reader.
 
-    __slots__ = ("_user", "channel", "endpoint", "idle_since_s", "is_reused", "keeper", "pool", "reader")
+    No byte that was there before a request has left is taken for its answer: what a broken server says unasked is the
+    answer to another client's request, or to none.
+    """
 
-    def __init__(self, channel: SocketChannel, endpoint: Endpoint, pool: Pool, max_head_bytes: int) -> None:
+    __slots__ = (
+        "_look_number",
+        "_user",
+        "channel",
+        "endpoint",
+        "idle_since_s",
+        "is_reused",
+        "keeper",
+        "pool",
+        "pump",
+        "reader",
+    )
+
+    def __init__(self, channel: SocketChannel, endpoint: Endpoint, parts: "Parts") -> None:
         self.channel = channel
         self.endpoint = endpoint
-        self.pool = pool
-        self.reader = ResponseReader(NOBODY, max_head_bytes)
+        self.pool: Pool = parts.pool
+        self.pump: Pump = parts.pump
+        self.reader = ResponseReader(NOBODY, parts.config.max_head_bytes)
         self.is_reused = False
         self.idle_since_s = 0.0
+        self._look_number = -1
+        """The pump's count of looks when the request was written on a connection that has served before."""
         self.keeper: Keeper | None = None
         """Whose request this is, if nobody else's may follow it on a connection that knows its client."""
         self._user: LegUser | None = None
@@ -63,6 +86,9 @@ class Server(Leg, ChannelUser):
         if head.is_personal:
             self.reader.is_personal = True
         self.channel.write(head.raw)
+        if self.is_reused:
+            self._look_number = self.pump.looks_count
+            self.pump.ask(self.channel.fd, self)
 
     def write_body(self, data: bytes) -> None:
         self.channel.write(data)
@@ -126,13 +152,26 @@ class Server(Leg, ChannelUser):
             return False
         if now_s - self.idle_since_s < TRUSTED_IDLE_S:
             return True
+        return not self.has_spoken()
+
+    # from the pump
+
+    def has_spoken(self) -> bool:
         try:
-            channel.sock.recv(1, socket.MSG_PEEK)
+            self.channel.sock.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
-            return True
-        except OSError:
             return False
-        return False  # it has ended, or spoken unasked
+        except OSError:
+            return True
+        return True  # it has ended, or spoken unasked
+
+    def on_spoken(self) -> None:
+        """The request must not leave: let it go elsewhere."""
+        user, self._user = self._user, None
+        self.keeper = None
+        self.channel.abort()
+        if user is not None:
+            user.on_unsent()
 
     def close(self) -> None:
         self.pool.evict(self.endpoint, self)
@@ -147,6 +186,9 @@ class Server(Leg, ChannelUser):
         if self._user is None:
             self.close()
             return
+        if self._look_number == self.pump.looks_count:
+            self.on_spoken()
+            return
         try:
             self.reader.feed(data)
         except WireFault as fault:
@@ -159,12 +201,16 @@ class Server(Leg, ChannelUser):
         user = self._user
         if user is None:
             self.close()
+        elif self._look_number == self.pump.looks_count:
+            self.on_spoken()
         elif not self.reader.feed_eof():
             self.lose("server-closed")
 
     def on_lost(self, errno: str) -> None:
         if self._user is None:
             self.pool.evict(self.endpoint, self)
+        elif self._look_number == self.pump.looks_count:
+            self.on_spoken()
         else:
             self.lose("server-closed")
 
