@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,10 +14,14 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from contract import VERSION
+
 BIN = Path(sys.executable).parent
 WORKLOADS = Path(__file__).parent / "workloads"
 SAMPLES = Path(__file__).parents[2] / "samples"
 LAB = f"e2e-{os.getpid()}"
+PULL_S = 900
+"""How long the nodes of a cluster may take to pull images, seconds: about a gigabyte each."""
 
 Labels = dict[str, str]
 
@@ -27,7 +32,9 @@ class Cluster:
 
     kubeconfig: Path
     images: str
-    """Prefix of the images of the test's workloads; in a lab they are names only."""
+    """Registry and folder of all images, the mesh's and the tests'; in a lab images are names only."""
+    tag: str
+    """Tag of all images."""
 
     def run(self, *command: str, stdin: str | None = None, check: bool = True, timeout_s: float = 90) -> str:
         """Run a program of the virtual environment or the system; return what it printed on stdout."""
@@ -54,14 +61,22 @@ class Cluster:
     def raw(self, path: str) -> str:
         return self.kubectl("get", "--raw", path)
 
-    def apply(self, namespace: str, name: str) -> None:
-        """Apply `workloads/NAME.yaml` to a namespace, as it stands in the file but for the images' prefix."""
-        text = (WORKLOADS / f"{name}.yaml").read_text().replace("IMAGES/", f"{self.images}/")
+    def image(self, name: str) -> str:
+        """The whole name of an image of manifests/Dockerfile."""
+        return f"{self.images}/{name}:{self.tag}"
+
+    def apply(self, namespace: str, name: str, **words: str) -> None:
+        """Apply `workloads/NAME.yaml` to a namespace: `IMAGES/x` stands for an image, and WORD for the word given."""
+        text = (WORKLOADS / f"{name}.yaml").read_text()
+        text = re.sub(r"IMAGES/([\w-]+)", lambda found: self.image(found[1]), text)
+        for word, value in words.items():
+            text = text.replace(word, value)
         self.kubectl("-n", namespace, "apply", "-f", "-", stdin=text)
 
-    def rollout(self, namespace: str, *names: str, kind: str = "deployment") -> None:
+    def rollout(self, namespace: str, *names: str, kind: str = "deployment", timeout_s: int = 80) -> None:
         for name in names:
-            self.kubectl("-n", namespace, "rollout", "status", f"{kind}/{name}", "--timeout=80s")
+            status = ("rollout", "status", f"{kind}/{name}", f"--timeout={timeout_s}s")
+            self.kubectl("-n", namespace, *status, timeout_s=timeout_s + 10)
 
     def pods(self, namespace: str, selector: str) -> list[str]:
         """Names of the running pods, not of those that are going."""
@@ -99,14 +114,23 @@ def wait_until(condition: Callable[[], object], what: str, timeout_s: float = 40
         time.sleep(0.2)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The first test on a cluster pays for the set-up of all: pulling every image and installing the mesh."""
+    first = next((item for item in items if item.get_closest_marker("e2e")), None)
+    if first is not None and "TULLE_E2E_KUBECONFIG" in os.environ:
+        first.add_marker(pytest.mark.timeout(PULL_S + 300), append=False)
+
+
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """The cluster with the mesh installed in it and found healthy by `tulle check`."""
     images = os.environ.get("TULLE_E2E_IMAGES", "ghcr.io/tulle-mesh")
+    tag = os.environ.get("TULLE_E2E_TAG", VERSION)
     given = os.environ.get("TULLE_E2E_KUBECONFIG")
     if given:
-        one = Cluster(Path(given), images)
-        _install(one)
+        one = Cluster(Path(given), images, tag)
+        _pull(one)
+        install(one)
         yield one
         return
     if os.geteuid() != 0:
@@ -118,15 +142,52 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         kubeconfig = subprocess.run(
             (tulle, "lab", "kubeconfig", "--name", LAB), check=True, capture_output=True, text=True
         ).stdout.strip()
-        one = Cluster(Path(kubeconfig), images)
-        _install(one)
+        one = Cluster(Path(kubeconfig), images, tag)
+        install(one)
         yield one
     finally:
         subprocess.run((tulle, "lab", "down", "--name", LAB), check=True)
 
 
-def _install(cluster: Cluster) -> None:
-    manifest = cluster.run("tulle", "install", "--set", f"registry={cluster.images}")
+def _pull(cluster: Cluster) -> None:
+    """Have every node pull every image, so that the tests' limits of time hold for what they are about."""
+    containers = [
+        {"name": name, "image": cluster.image(name), "command": ["sleep", "infinity"]}
+        for name in ("init", "proxy", "webhook", "controller", "samples", "e2e")
+    ]
+    template = {
+        "metadata": {"labels": {"app": "pull"}},
+        "spec": {
+            "containers": containers,
+            "terminationGracePeriodSeconds": 0,
+            "tolerations": [{"operator": "Exists"}],
+        },
+    }
+    puller = {
+        "apiVersion": "apps/v1",
+        "kind": "DaemonSet",
+        "metadata": {"name": "pull", "namespace": "default"},
+        "spec": {"selector": {"matchLabels": {"app": "pull"}}, "template": template},
+    }
+    cluster.kubectl("apply", "-f", "-", stdin=json.dumps(puller))
+    told = cluster.kubectl(
+        "-n",
+        "default",
+        "rollout",
+        "status",
+        "daemonset/pull",
+        f"--timeout={PULL_S}s",
+        check=False,
+        timeout_s=PULL_S + 30,
+    )
+    if "successfully rolled out" not in told:
+        events = cluster.kubectl("-n", "default", "get", "events", "--field-selector=type=Warning", check=False)
+        pytest.fail(f"not every node pulled every image within {PULL_S} s (TULLE_E2E_IMAGES, TULLE_E2E_TAG):\n{events}")
+    cluster.kubectl("-n", "default", "delete", "daemonset/pull", "--wait=false")
+
+
+def install(cluster: Cluster) -> None:
+    manifest = cluster.run("tulle", "install", "--set", f"registry={cluster.images}", "--set", f"tag={cluster.tag}")
     cluster.kubectl("apply", "-f", "-", stdin=manifest)
     cluster.run("tulle", "check", "--wait", "80")
 

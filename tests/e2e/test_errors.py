@@ -116,7 +116,7 @@ def test_a_pod_with_a_bad_annotation_is_refused_by_name(
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {"name": "bad", "annotations": {annotation: value}},
-        "spec": {"containers": [{"name": "sleep", "image": "none", "command": ["sleep", "1"]}]},
+        "spec": {"containers": [{"name": "sleep", "image": cluster.image("e2e"), "command": ["sleep", "1"]}]},
     }
 
     output = cluster.kubectl("-n", namespace, "apply", "-f", "-", stdin=json.dumps(pod), check=False)

@@ -1,6 +1,7 @@
 """The webhook and the command line decide the same, once or twice applied; what is left alone says why."""
 
 import json
+from typing import Any
 
 import pytest
 import yaml
@@ -9,13 +10,12 @@ from tests.e2e.conftest import SAMPLES, Cluster, wait_until
 
 pytestmark = pytest.mark.e2e
 
-POD_TEMPLATE = {"containers": [{"name": "sleep", "image": "none", "command": ["sleep", "infinity"]}]}
 
-
-def _deployment(name: str, **spec: object) -> str:
+def _deployment(cluster: Cluster, name: str, **spec: object) -> str:
+    sleeper = {"name": "sleep", "image": cluster.image("e2e"), "command": ["sleep", "infinity"]}
     template = {
         "metadata": {"labels": {"app": name}},
-        "spec": {**POD_TEMPLATE, "terminationGracePeriodSeconds": 1, **spec},
+        "spec": {"containers": [sleeper], "terminationGracePeriodSeconds": 1, **spec},
     }
     return json.dumps(
         {
@@ -28,9 +28,9 @@ def _deployment(name: str, **spec: object) -> str:
 
 
 def test_webhook_and_command_line_add_the_same(cluster: Cluster, namespace: str) -> None:
-    cluster.kubectl("-n", namespace, "apply", "-f", "-", stdin=_deployment("by-webhook"))
+    cluster.kubectl("-n", namespace, "apply", "-f", "-", stdin=_deployment(cluster, "by-webhook"))
     cluster.rollout(namespace, "by-webhook")
-    by_hand = yaml.safe_load(cluster.run("tulle", "inject", "-", stdin=_deployment("by-webhook")))
+    by_hand = yaml.safe_load(cluster.run("tulle", "inject", "-", stdin=_deployment(cluster, "by-webhook")))
 
     pod = cluster.get("-n", namespace, "pods", "-l", "app=by-webhook")["items"][0]
 
@@ -51,7 +51,7 @@ def test_injecting_twice_is_injecting_once(cluster: Cluster) -> None:
 
 
 def test_an_already_injected_workload_is_admitted_as_it_is(cluster: Cluster, namespace: str) -> None:
-    injected = cluster.run("tulle", "inject", "-", stdin=_deployment("by-hand"))
+    injected = cluster.run("tulle", "inject", "-", stdin=_deployment(cluster, "by-hand"))
 
     cluster.kubectl("-n", namespace, "apply", "-f", "-", stdin=injected)
     cluster.rollout(namespace, "by-hand")
@@ -65,13 +65,15 @@ def test_an_already_injected_workload_is_admitted_as_it_is(cluster: Cluster, nam
     ("name", "spec"),
     [
         ("on-the-host", {"hostNetwork": True}),
-        ("others", {"initContainers": [{"name": "istio-proxy", "image": "none", "command": ["true"]}]}),
+        ("others", {"initContainers": [{"name": "istio-proxy", "command": ["true"]}]}),
     ],
 )
 def test_what_is_left_alone_says_why_on_the_pod_and_in_an_event(
-    cluster: Cluster, namespace: str, name: str, spec: dict[str, object]
+    cluster: Cluster, namespace: str, name: str, spec: dict[str, Any]
 ) -> None:
-    cluster.kubectl("-n", namespace, "apply", "-f", "-", stdin=_deployment(name, **spec))
+    for container in spec.get("initContainers", ()):
+        container["image"] = cluster.image("e2e")
+    cluster.kubectl("-n", namespace, "apply", "-f", "-", stdin=_deployment(cluster, name, **spec))
     wait_until(lambda: cluster.pods(namespace, f"app={name}"), f"a pod of {name}")
 
     pod = cluster.get("-n", namespace, "pods", "-l", f"app={name}")["items"][0]
@@ -94,7 +96,7 @@ def test_what_is_left_alone_says_why_on_the_pod_and_in_an_event(
 def test_a_namespace_without_the_label_is_left_alone(cluster: Cluster, namespace: str) -> None:
     plain = f"{namespace}-plain"
     cluster.kubectl("create", "namespace", plain)
-    cluster.kubectl("-n", plain, "apply", "-f", "-", stdin=_deployment("plain"))
+    cluster.kubectl("-n", plain, "apply", "-f", "-", stdin=_deployment(cluster, "plain"))
     cluster.rollout(plain, "plain")
 
     pod = cluster.get("-n", plain, "pods", "-l", "app=plain")["items"][0]
@@ -112,7 +114,9 @@ def test_a_job_completes_with_its_sidecar(cluster: Cluster, namespace: str) -> N
             "template": {
                 "spec": {
                     "restartPolicy": "Never",
-                    "containers": [{"name": "once", "image": "none", "command": ["sh", "-c", "echo done"]}],
+                    "containers": [
+                        {"name": "once", "image": cluster.image("e2e"), "command": ["sh", "-c", "echo done"]}
+                    ],
                 }
             }
         },

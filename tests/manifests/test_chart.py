@@ -65,6 +65,7 @@ def test_every_object_keeps_to_the_published_schemas(case: str) -> None:
         kubernetes_validate.validate(found, "1.32", strict=True)
 
 
+@pytest.mark.helm
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.skipif(HELM is None, reason="helm is neither on PATH nor in TULLE_HELM")
 def test_helm_renders_the_same(case: str, tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ ROOT = Path(__file__).parent.parent.parent
 TEXT = (ROOT / "manifests" / "Dockerfile").read_text()
 PROGRAMS = ("proxy", "init", "webhook", "controller")
 IMAGES = (*PROGRAMS, "samples")
+WORKLOADS = sorted((ROOT / "tests").glob("*/workloads/*.yaml"))
+"""What the end-to-end tests apply, in a lab and on any cluster."""
 
 
 def instructions(stage: str) -> list[tuple[str, str]]:
@@ -81,10 +83,27 @@ def test_the_init_image_has_both_backends() -> None:
     assert {"iptables", "nftables"} <= set(install.split())
 
 
-@pytest.mark.parametrize("stage", ["build", "runtime", *IMAGES, *(f"build-{image}" for image in IMAGES)])
+def test_the_tests_workloads_run_images_that_are_built_here() -> None:
+    """By a word that the tests replace by registry, name and tag: a cluster pulls what a lab takes for a name only."""
+    for path in WORKLOADS:
+        for image in re.findall(r"image: *([^,\s}]+)", path.read_text()):
+            word, _, name = image.partition("/")
+            assert word == "IMAGES", path
+            assert re.search(rf"^FROM \S+ AS {name}$", TEXT, re.MULTILINE), path
+
+
+@pytest.mark.parametrize("path", WORKLOADS, ids=lambda path: path.stem)
+def test_a_workload_knows_no_clusters_network(path: Path) -> None:
+    addresses = re.findall(r"\b\d+\.\d+\.\d+\.\d+\b", path.read_text())
+    assert set() == {one for one in addresses if one not in ("0.0.0.0", "127.0.0.1", "192.0.2.1")}
+
+
+@pytest.mark.parametrize(
+    "stage", ["build", "runtime", "e2e", "browser", *IMAGES, *(f"build-{image}" for image in IMAGES)]
+)
 def test_instructions_are_sane(stage: str) -> None:
     for keyword, arguments in instructions(stage):
-        assert keyword in ("RUN", "COPY", "ENV", "WORKDIR", "USER", "ENTRYPOINT", "LABEL"), keyword
+        assert keyword in ("RUN", "COPY", "ENV", "WORKDIR", "USER", "ENTRYPOINT", "CMD", "LABEL"), keyword
         if "apt-get install" in arguments:
             assert "--no-install-recommends" in arguments
             assert "apt-get update &&" in arguments
