@@ -1,11 +1,12 @@
 # The front door. Each target does its own set-up; none needs another to have been run before.
 #
-#   make demo    the whole mesh on this machine: lab, mesh, sample, metrics   (KEEP=1 leaves it running)
-#   make test    lint, types, import contracts, unit and end-to-end tests
-#   make lint    the first three of those
-#   make soak    five minutes of traffic over a bad wire: no leak, every request accounted for
-#   make bench   the sidecar beside Envoy and HAProxy, in one run
-#   make clean   remove what the others made here
+#   make demo          the whole mesh on this machine: lab, mesh, sample, metrics   (KEEP=1 leaves it running)
+#   make test          lint, types, import contracts, unit and end-to-end tests
+#   make lint          the first three of those
+#   make test-cluster  the end-to-end tests on a real Kubernetes of three nodes, made here (root, Go)
+#   make soak          five minutes of traffic over a bad wire: no leak, every request accounted for
+#   make bench         the sidecar beside Envoy and HAProxy, in one run
+#   make clean         remove what the others made here
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -19,10 +20,10 @@ KEEP ?=
 # Compiled wheels are rebuilt when the metadata changes, and only then.
 PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat
 
-.PHONY: help demo test lint wheels unit e2e soak bench clean
+.PHONY: help demo test lint wheels unit e2e test-cluster soak bench clean
 
 help:
-	@sed -n '3,9s/^# *//p' Makefile
+	@sed -n '3,10s/^# *//p' Makefile
 
 $(VENV)/.created:
 	@.ci/debian build
@@ -75,6 +76,10 @@ unit: $(VENV)/.dev
 e2e: $(VENV)/.dev
 	@.ci/debian run test
 	@$(BIN)/tox -q -e e2e
+
+# ARGS are pytest's: make test-cluster ARGS=tests/e2e/cluster
+test-cluster: $(VENV)/.dev
+	@$(BIN)/python -m tests.cluster test $(ARGS)
 
 test: $(VENV)/.dev $(VENV)/.compiled
 	@.ci/debian run test
