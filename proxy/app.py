@@ -33,7 +33,7 @@ from proxy.notices import Notices
 from proxy.parts import Parts
 from proxy.peers import Peers
 from proxy.policy.limit import CLIENTS_MAX_COUNT
-from proxy.pool import Pool
+from proxy.pool import Pool, pool_limit
 from proxy.probes import probe_pages
 from proxy.pump import Pump
 from proxy.routes import read_routes
@@ -81,7 +81,8 @@ class App:
         self.meter = Meter(config.max_series_count)
         notices = Notices(self.meter, log, time.monotonic)
         self.pump = Pump(time.perf_counter, self._on_bug)
-        self.pool = Pool(config.pool_idle_count, config.pool_idle_timeout_s)
+        idle_count = pool_limit(config.pool_idle_count, descriptor_limit())
+        self.pool = Pool(self.meter, idle_count, config.pool_idle_timeout_s)
         self.outbound = Targets(
             "outbound",
             self.pump,
@@ -292,7 +293,7 @@ class App:
             ("inbound_sessions_open", lambda: len(parts.inbound_seats), "Client connections from outside."),
             ("inbound_clients", lambda: parts.inbound_seats.sources_count, "Addresses that they come from."),
             ("pool_idle_connections", lambda: self.pool.size_count, "Kept-alive server connections."),
-            ("pool_idle_connections_limit_per_endpoint", lambda: config.pool_idle_count, "The same, allowed."),
+            ("pool_idle_connections_limit", lambda: self.pool.idle_count, "The same, allowed."),
             ("trunks_open", lambda: len(self.pool.trunks), "HTTP/2 server connections."),
             ("trunk_streams", self._count_trunk_streams, "Requests on them."),
             ("trunk_streams_limit", lambda: config.trunk_streams_count, "Requests allowed on one of them."),

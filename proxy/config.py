@@ -134,7 +134,13 @@ class Config:
         "connections",
         1,
     )
-    pool_idle_count: int = _setting(256, "kept-alive connections of one endpoint", "connections", 0, 65536)
+    pool_idle_count: int = _setting(
+        10000,
+        "unused HTTP/1 server connections kept, at most a quarter of the descriptors; the longest unused go first",
+        "connections",
+        0,
+        2**20,
+    )
     http2_streams_count: int = _setting(
         250, "requests that a client may have open at once on one HTTP/2 connection", "requests", 1, 8000
     )

@@ -105,6 +105,7 @@ class Listener(Handler):
             except OSError as error:
                 if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                     self._parts.meter.count("accept_pauses_total", (("reason", errno.errorcode[error.errno]),))
+                    self._parts.pool.shed()
                     self._rest()
                     return
                 continue  # this one connection is gone again

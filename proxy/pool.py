@@ -1,8 +1,9 @@
 """Endpoints: what the balancer knows of them, and their idle connections. Turn."""
 
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from proxy.meter import HttpSeries, TcpSeries
+from proxy.meter import HttpSeries, Meter, TcpSeries
 from proxy.model import Address
 from proxy.policy.balance import DEFAULT_RTT_S
 from proxy.policy.load import HEALTHY, Load
@@ -86,10 +87,24 @@ SURE_S: Final = 1.0
 seconds to 75."""
 
 
-class Pool:
-    """The bounds that all endpoints share, and the sweep of idle connections."""
+_SHED_RATIO: Final = 16
+"""Idle connections closed at once where there are too many: one in so many, so that finding the oldest costs little."""
 
-    def __init__(self, idle_count: int, idle_timeout_s: float) -> None:
+
+def pool_limit(wanted_count: int, descriptors_count: int) -> int:
+    """Connections that may wait unused in a process that has so many descriptors: clients come first."""
+    return min(wanted_count, descriptors_count // 4)
+
+
+class Pool:
+    """The bound that all endpoints share, and the sweep of idle connections.
+
+    An endpoint has as many idle connections as there were requests at once on it a moment ago: a new one is opened only
+    when none is idle, and what was not used for `idle_timeout_s` is closed.
+    """
+
+    def __init__(self, meter: Meter, idle_count: int, idle_timeout_s: float) -> None:
+        self._meter = meter
         self.idle_count = idle_count
         self.idle_timeout_s = idle_timeout_s
         self._kept: dict[Server, None] = {}
@@ -114,11 +129,21 @@ class Pool:
 
     def give(self, endpoint: Endpoint, server: "Server") -> bool:
         """Keep a connection for the next request; tell whether there was room."""
-        if endpoint.is_gone or len(endpoint.idle) >= self.idle_count:
+        if endpoint.is_gone or not self.idle_count:
             return False
+        if len(self._kept) >= self.idle_count:
+            self.shed()
         endpoint.idle.append(server)
         self._kept[server] = None
         return True
+
+    def shed(self) -> None:
+        """Close those that were unused for longest, whoever's they are."""
+        count = (len(self._kept) + _SHED_RATIO - 1) // _SHED_RATIO
+        if count:
+            self._meter.count("pool_shed_total", (), count)
+        for server in list(islice(self._kept, count)):
+            server.close()
 
     def evict(self, endpoint: Endpoint, server: "Server") -> None:
         """Forget an idle connection that has ended."""

@@ -86,6 +86,7 @@ COUNTERS: Final = {
         "what",
         "Client connections ended for others while idle or busy, or turned away (newcomer), because all were taken.",
     ),
+    "pool_shed_total": ("", "Unused server connections closed because there were too many."),
     "accept_pauses_total": ("reason", "Rests of a listener, by what was exhausted."),
     "admin_refusals_total": (
         "what",

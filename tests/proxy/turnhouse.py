@@ -96,7 +96,7 @@ class TurnHouse:
         self.door = FakeDoor(self.pump)
         self.notices: list[tuple[str, str, str]] = []
         config = Config(**settings)  # type: ignore[arg-type]
-        pool = Pool(config.pool_idle_count, config.pool_idle_timeout_s)
+        pool = Pool(self.meter, config.pool_idle_count, config.pool_idle_timeout_s)
         self.parts = Parts(
             config, self.pump, self.door, self.meter, pool, lambda: 0.0, lambda *told: self.notices.append(told)
         )
