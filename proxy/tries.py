@@ -128,6 +128,8 @@ class Tries:
         exchange = self._exchange
         if hedging is None or exchange.is_over or self._hedges_count >= hedging.limit_count:
             return
+        if exchange.head.is_personal or exchange.caller.own is not None:
+            return  # on any other connection the server would not know the client, and say so soon
         delay_s = hedge.after_s(hedging, self._course.traffic.sketch, exchange.parts.pump.now_s)
         if delay_s >= 0.0:
             self._course.after(delay_s, self._hedge)

@@ -252,6 +252,24 @@ def test_a_hedge_goes_beside_a_slow_try_and_the_first_answer_wins(house: TurnHou
     assert counted(house, "outbound_hedge_wins_total") == 1
 
 
+def test_a_request_with_credentials_of_its_connection_is_not_hedged(house: TurnHouse) -> None:
+    """On another connection the server would not know the client, and its refusal would win."""
+    obey(house, ServicePolicy(hedging=Hedging(delay_s=0.05), budget=GENEROUS))
+    client = send(house, GET[:-2] + b"Authorization: NTLM TlRM\r\n\r\n")
+    server, _ = connect(house, 0)
+    house.spin(0.06)
+    assert len(house.door.dials) == 1
+    reply(house, server, OK)
+    assert heard(client).endswith(b"ok")
+    client.sendall(GET)
+    house.spin()
+    house.spin(0.06)
+
+    assert len(house.door.dials) == 1
+    reply(house, server, OK)
+    assert heard(client).endswith(b"ok")
+
+
 def test_the_first_try_may_win_after_the_hedge_has_begun(house: TurnHouse) -> None:
     obey(house, ServicePolicy(hedging=Hedging(delay_s=0.05), budget=GENEROUS))
     client = send(house)

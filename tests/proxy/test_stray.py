@@ -151,6 +151,35 @@ def test_a_second_try_is_not_answered_by_a_stray_answer(house: TurnHouse) -> Non
     assert first.recv(1000) == OK
 
 
+@REQUESTS
+def test_a_server_that_restarts_costs_no_request(house: TurnHouse, request_bytes: bytes) -> None:
+    """All connections to it end at once, in the turn in which the next request comes."""
+    clients = [house.accept(WEB) for _ in range(5)]
+    for client in clients:
+        client.sendall(GET)
+    house.spin()
+    servers = [dial.connect() for dial in house.door.dials]
+    house.sockets += servers
+    house.spin()
+    for server in servers:
+        server.sendall(OK)
+    house.spin()
+    clients[0].recv(1000)
+    clients[0].sendall(request_bytes)
+    for server in servers:
+        server.shutdown(socket.SHUT_WR)
+    house.spin()
+
+    assert len(house.door.dials) == 6
+    restarted = house.door.dials[-1].connect()
+    house.sockets.append(restarted)
+    house.spin()
+    assert restarted.recv(1000) == request_bytes
+    restarted.sendall(OK)
+    house.spin()
+    assert clients[0].recv(1000) == OK
+
+
 def test_an_event_that_was_seen_before_a_turn_has_sent_is_served_in_the_next(house: TurnHouse) -> None:
     """Looking at all descriptors before a request leaves takes their news: none may get lost."""
     client, server = kept_alive(house)
