@@ -14,7 +14,7 @@ from bench import load, setups
 from bench.load import Counted, Refused, Stalled
 from bench.probe import cpu_s, rss_mb
 from bench.rows import Row
-from bench.servers import BODIES, ECHO_PORT, GRPC_PORT, HTTP1_PORT, HTTP2_PORT, SOURCE_PORT
+from bench.servers import BODIES, ECHO_PORT, GRPC_PORT, HTTP1_PORT, HTTP2_PORT, PIECES_PORT, SOURCE_PORT
 from bench.setups import Setup
 
 CONNECTIONS = (1, 8, 64, 512)
@@ -24,6 +24,7 @@ HELD = (1000, 10000)
 FLOW_CONNECTIONS = (1, 8)
 CONNECT_WORKERS = 8
 BODY_CONNECTIONS = 8
+PIECES_CONNECTIONS = 8
 _ENOUGH_IN_FLIGHT_BYTES = 2**20
 _WARM_S = 1
 _REST_S = 2.0
@@ -99,6 +100,16 @@ def _connections(c: Context) -> tuple[int, ...]:
 def http1(c: Context) -> list[Row]:
     """Small requests, small responses, kept-alive connections."""
     return [measured(c, Row("http1", c.system, n), partial(load.wrk, "/api/vote?choice=1", n)) for n in _connections(c)]
+
+
+def http1_pieces(c: Context) -> list[Row]:
+    """Responses whose head and body are written apart; clients with a connection for each request, and with one."""
+    n = PIECES_CONNECTIONS
+    ask = partial(load.wrk, "/", n, port=PIECES_PORT)
+    return [
+        measured(c, Row("pieces-fresh", c.system, n), partial(ask, is_fresh=True)),
+        measured(c, Row("pieces-kept", c.system, n), ask),
+    ]
 
 
 def http2(c: Context) -> list[Row]:
@@ -229,6 +240,7 @@ PROXIES = ("haproxy", "envoy", "tulle")
 GROUPS = (
     Group("http1", setups.HTTP1, http1),
     Group("http1-body", setups.HTTP1, http1_bodies, most_rounds=1),
+    Group("http1-pieces", setups.PIECES, http1_pieces, is_alone=False),
     Group("open-http1", setups.HTTP1, open_http1, is_alone=False),
     Group("http2", setups.HTTP2, http2),
     Group("http2-body", setups.HTTP2, http2_bodies, most_rounds=1),

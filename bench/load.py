@@ -83,12 +83,12 @@ def _number(output: str, pattern: str) -> float:
     return float(match[1]) * (_MS_PER_UNIT[match[2]] if match.re.groups == 2 else 1)
 
 
-def wrk(path: str, connections: int, seconds: int) -> Counted:
-    """HTTP/1.1, closed loop, one request at a time on each connection."""
+def wrk(path: str, connections: int, seconds: int, port: int = HTTP1_PORT, is_fresh: bool = False) -> Counted:
+    """HTTP/1.1, closed loop, one request at a time on each connection; `is_fresh`: no more than one."""
     command = ["wrk", "--latency", "--timeout", "10s", "-t1", f"-c{connections}", f"-d{seconds}s"]
-    for header in HEADERS:
+    for header in (*HEADERS, "Connection: close") if is_fresh else HEADERS:
         command += ["-H", header]
-    output = _output((*command, f"http://{SERVER_IP}:{HTTP1_PORT}{path}"), seconds)
+    output = _output((*command, f"http://{SERVER_IP}:{port}{path}"), seconds)
     if "Non-2xx" in output or "Socket errors" in output:
         raise Refused(output)
     return Counted(

@@ -1,9 +1,11 @@
 """The servers behind the proxies, each one thread, all in the server's namespace. Edge.
 
 HTTP/1.1 is nginx, HTTP/2 is nghttpd (five times as fast as nginx's HTTP/2 on the same core, so that it is not what is
-measured), gRPC and plain TCP are bench/native/serve.c, which a test tries with grpcio's own client.
+measured), gRPC and plain TCP are bench/native/serve.c, which a test tries with grpcio's own client. Responses in two
+pieces are those of Python's http.server.
 """
 
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -16,6 +18,7 @@ HTTP2_PORT = 8001
 GRPC_PORT = 8002
 ECHO_PORT = 8003
 SOURCE_PORT = 8004
+PIECES_PORT = 8005
 REPLICA_PORTS = (8010, 8011, 8012)
 REPLICA_DELAYS_MS = (1, 1, 100)
 
@@ -75,6 +78,7 @@ def servers(folder: Path) -> Iterator[None]:
         GRPC_PORT: (serve, str(GRPC_PORT), "grpc"),
         ECHO_PORT: (serve, str(ECHO_PORT), "echo"),
         SOURCE_PORT: (serve, str(SOURCE_PORT), "source"),
+        PIECES_PORT: (sys.executable, "-m", "bench.pieces", str(PIECES_PORT)),
     }
     with ExitStack() as stack:
         for port, command in commands.items():

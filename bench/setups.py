@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.servers import ECHO_PORT, GRPC_PORT, HTTP1_PORT, HTTP2_PORT, REPLICA_PORTS, SOURCE_PORT
+from bench.servers import ECHO_PORT, GRPC_PORT, HTTP1_PORT, HTTP2_PORT, PIECES_PORT, REPLICA_PORTS, SOURCE_PORT
 
 Balancing = Literal["", "peak-ewma", "least-request", "round-robin"]
 """Empty: the system's own default."""
@@ -22,6 +22,7 @@ class Setup:
 
 
 HTTP1 = Setup("http1", (HTTP1_PORT,))
+PIECES = Setup("http1", (PIECES_PORT,))
 HTTP2 = Setup("http2", (HTTP2_PORT,))
 GRPC = Setup("http2", (GRPC_PORT,))
 ECHO = Setup("tcp", (ECHO_PORT,))

@@ -88,6 +88,12 @@ SPECS = (
         (("case", lambda rows, row: row.case), ("body", _size), SYSTEM, *COST, *PACE),
     ),
     Spec(
+        "pieces",
+        "Responses in two pieces, by a server with Nagle's algorithm on",
+        ("pieces-fresh", "pieces-kept"),
+        (("case", lambda rows, row: row.case), SYSTEM, *PACE, SPREAD, ("CPU µs/request", _plain("cpu_us_per_request"))),
+    ),
+    Spec(
         "open",
         "Open loop: latency at a constant rate, counted from when each request was due",
         ("open-http1", "open-http2"),
