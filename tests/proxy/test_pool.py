@@ -1,4 +1,4 @@
-"""Connections to servers are kept by need: as many as were in use at once a moment ago, and the longest unused go first."""
+"""Connections to servers are kept by need: as many as were in use at once; the longest unused go first."""
 
 import resource
 from typing import Any
@@ -12,6 +12,7 @@ from proxy.model import Address
 from proxy.pool import pool_limit
 
 CLIENTS_COUNT = 512
+WEB = Address("10.0.0.7", 80)
 ROUNDS_COUNT = 6
 
 
@@ -45,7 +46,7 @@ async def test_hundreds_of_connections_to_one_endpoint_are_used_again(serve: Any
     assert connects_count <= CLIENTS_COUNT
 
 
-def use_at_once(house: TurnHouse, count: int, address: Address = Address("10.0.0.7", 80)) -> None:
+def use_at_once(house: TurnHouse, count: int, address: Address = WEB) -> None:
     """Let so many clients ask at once; the server answers them all."""
     clients = [house.accept(address) for _ in range(count)]
     dialled_count = len(house.door.dials)
@@ -65,7 +66,7 @@ def use_at_once(house: TurnHouse, count: int, address: Address = Address("10.0.0
 
 def test_the_longest_unused_connections_of_any_endpoint_go_first_when_there_are_too_many() -> None:
     house = TurnHouse(pool_idle_count=32)
-    one, other = Address("10.0.0.7", 80), Address("10.0.0.8", 80)
+    one, other = WEB, Address("10.0.0.8", 80)
     use_at_once(house, 20, one)
     use_at_once(house, 20, other)
     idle_of = {address: len(house.targets.take(address).direct[0].idle) for address in (one, other)}
