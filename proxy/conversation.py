@@ -11,7 +11,7 @@ from proxy.exchange import Exchange
 from proxy.model import CHUNKED, UNTIL_CLOSE, Direction, Headers, PeerKind, RequestHead, ResponseHead
 from proxy.parts import Parts
 from proxy.seams import Caller, ChannelUser, Leg, Timer
-from proxy.server import Server
+from proxy.server import Keeper, Server
 from proxy.targets import Target
 from proxy.traffic import Place
 from proxy.tunnel import Tunnel
@@ -31,7 +31,7 @@ _END_KEEP_10: Final = b"Connection: keep-alive\r\n\r\n"
 _END: Final = b"\r\n"
 
 
-class Conversation(Caller, RequestSink, ChannelUser):
+class Conversation(Caller, Keeper, RequestSink, ChannelUser):
     """Sink of the client's request reader, caller of its exchanges; owns the channel until a tunnel takes it."""
 
     __slots__ = (
