@@ -9,11 +9,12 @@ import (
 	_ "github.com/coredns/coredns/plugin/errors"
 	_ "github.com/coredns/coredns/plugin/health"
 	_ "github.com/coredns/coredns/plugin/kubernetes"
+	_ "github.com/coredns/coredns/plugin/loadbalance"
 	_ "github.com/coredns/coredns/plugin/ready"
 )
 
 func main() {
 	// A query passes the plugins in this order.
-	dnsserver.Directives = []string{"ready", "health", "errors", "cache", "kubernetes"}
+	dnsserver.Directives = []string{"ready", "health", "errors", "loadbalance", "cache", "kubernetes"}
 	coremain.Run()
 }
