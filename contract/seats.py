@@ -36,6 +36,10 @@ class Seats(Generic[S]):
     def __len__(self) -> int:
         return len(self._sources)
 
+    def all(self) -> list[S]:
+        """Who is in, in no order."""
+        return list(self._sources)
+
     @property
     def is_full(self) -> bool:
         return len(self._sources) >= self.limit_count

@@ -32,6 +32,7 @@ class Meters:
     policies: Gauge = field(init=False)
     status_writes: Counter = field(init=False)
     status_failures: Counter = field(init=False)
+    connections_ended: Counter = field(init=False)
 
     def __post_init__(self) -> None:
         registry = self.registry
@@ -92,3 +93,12 @@ class Meters:
         self.status_failures = Counter(
             PREFIX + "policy_status_failures", "Statuses of policies that could not be written", registry=registry
         )
+        self.connections_ended = Counter(
+            PREFIX + "connections_ended",
+            "Connections ended early, by reason: full (for others, or turned away), handshake, head, body",
+            ["reason"],
+            registry=registry,
+        )
+
+    def count_ended(self, reason: str) -> None:
+        self.connections_ended.labels(reason).inc()

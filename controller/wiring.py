@@ -11,6 +11,8 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 
+from contract.doorkeeper import Limits
+from controller import server
 from controller.app import VERSION, make_app
 from controller.inbox import Inbox
 from controller.kinds import KINDS, Kind
@@ -26,13 +28,15 @@ EXPIRE_S: Final = 30.0
 """Between two clean-ups of series that no window can show any more."""
 KEEP_ALIVE_S: Final = 75
 """Longer than several report intervals: sidecars keep their connection."""
+OTHERS_COUNT: Final = 256
+"""Connections of others than sidecars: people, scrapers, probes."""
 BUG_PAUSE_S: Final = 5.0
 GRACE_S: Final = 5
 """Seconds that requests in flight have at SIGTERM."""
 
 
-class Server(uvicorn.Server):
-    """uvicorn without its signal handlers: ours end the streams first, and the exit code is 0."""
+class Server(server.Server):
+    """Without uvicorn's signal handlers: ours end the streams first, and the exit code is 0."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -53,6 +57,11 @@ def listen(settings: Settings) -> socket.socket:
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(SLOW_S * 1000))
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
+
+
+def limits_of(settings: Settings) -> Limits:
+    """A sidecar has a stream and a connection for its reports; some more ask for statistics, and probes."""
+    return Limits(connections_count=2 * settings.max_streams_count + OTHERS_COUNT)
 
 
 def configure(app: FastAPI) -> uvicorn.Config:
@@ -78,12 +87,12 @@ async def serve(settings: Settings, api: Api, listener: socket.socket) -> None:
     watchers = [
         Watcher(api, kind, lambda change, read_s: inbox.put((change, read_s)), _on_loop(loop, truth)) for kind in KINDS
     ]
-    server = Server(configure(make_app(truth)))
+    served = Server(configure(make_app(truth)), limits_of(settings), truth.meters.count_ended)
 
     def stop() -> None:
         structlog.get_logger().info("stopping")
         truth.hub.shut_down()
-        server.should_exit = True
+        served.should_exit = True
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
@@ -95,7 +104,7 @@ async def serve(settings: Settings, api: Api, listener: socket.socket) -> None:
     host, port = listener.getsockname()[:2]
     structlog.get_logger().info("listening", version=VERSION, address=host, port=port, api_server=api.host)
     try:
-        await server.serve(sockets=[listener])
+        await served.serve(sockets=[listener])
     finally:
         inbox.close()
         for watcher in watchers:

@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from threading import Event, Thread
 from types import FrameType
@@ -16,6 +17,7 @@ import structlog
 import uvicorn
 
 from contract import VERSION, names
+from contract.doorkeeper import Limits
 from webhook.app import Parts, make_app
 from webhook.certificates import first_material
 from webhook.environment import EnvironmentFault, read_environment
@@ -24,13 +26,15 @@ from webhook.kube import KubeError, connect
 from webhook.logs import configure_logs
 from webhook.metrics import Metrics
 from webhook.namespaces import Namespaces
+from webhook.server import Server
 from webhook.settings import Serving, Settings
 from webhook.telling import Telling
 from webhook.tls import ServingContext
 
 KEEP_ALIVE_S = 75
 """API servers keep their connections; a handshake costs more than an admission."""
-CONNECTIONS_LIMIT = 1000
+LIMITS = Limits(connections_count=256)
+"""API servers keep a few connections each, and kubelets come and go; TLS costs some tens of kilobytes a connection."""
 STOP_LIMIT_S = 5
 
 
@@ -81,10 +85,9 @@ async def _serve(settings: Settings, serving: Serving) -> int:
         proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=STOP_LIMIT_S,
-        limit_concurrency=CONNECTIONS_LIMIT,
         ssl_context_factory=lambda config, default: context.context,
     )
-    server = DrainingServer(config, stopping, serving.drain_delay_s)
+    server = DrainingServer(config, stopping, serving.drain_delay_s, parts.metrics.count_ended)
     structlog.get_logger().info("start", version=VERSION, port=serving.port, names=list(served_names))
     await server.serve(sockets=[listen(serving.host, serving.port)])
     return 0 if stopping.is_set() else 1
@@ -111,11 +114,13 @@ def serving_names(settings: Settings, serving: Serving) -> tuple[str, ...]:
     return (f"{service}.svc", f"{service}.svc.{settings.cluster_domain}", service, *serving.serving_names)
 
 
-class DrainingServer(uvicorn.Server):
+class DrainingServer(Server):
     """Serves on for a while after the first signal, and stops at the second."""
 
-    def __init__(self, config: uvicorn.Config, draining: Event, delay_s: float) -> None:
-        super().__init__(config)
+    def __init__(
+        self, config: uvicorn.Config, draining: Event, delay_s: float, on_ended: Callable[[str], None]
+    ) -> None:
+        super().__init__(config, LIMITS, on_ended)
         self._draining = draining
         self._delay_s = delay_s
         self._loop = asyncio.get_running_loop()

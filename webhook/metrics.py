@@ -39,6 +39,16 @@ class Metrics:
             "tulle_webhook_events_dropped", "Events that found the queue full.", registry=self._registry
         )
 
+        self._ended = Counter(
+            "tulle_webhook_connections_ended",
+            "Connections ended early, by reason: full (for others, or turned away), handshake, head, body.",
+            ["reason"],
+            registry=self._registry,
+        )
+
+    def count_ended(self, reason: str) -> None:
+        self._ended.labels(reason).inc()
+
     def record(self, decision: str, reason: str, elapsed_s: float) -> None:
         self._decisions.labels(decision, reason).inc()
         self._seconds.observe(elapsed_s)

@@ -16,7 +16,7 @@ from controller.kinds import KINDS
 from controller.objects import Record
 from controller.settings import Settings
 from controller.truth import Truth
-from controller.wiring import Server, configure, listen
+from controller.wiring import Server, configure, limits_of, listen
 from tests.controller.builders import kind_of
 
 Line = dict[str, Any]
@@ -81,7 +81,7 @@ def running(settings: Settings) -> Iterator[Running]:
 
     async def serve() -> None:
         truth = Truth(settings)
-        server = Server(configure(make_app(truth)))
+        server = Server(configure(make_app(truth)), limits_of(settings), truth.meters.count_ended)
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         started.append(Running(truth, asyncio.get_running_loop(), server, url))
         is_started.set()

@@ -1,7 +1,9 @@
 """The HTTP parts over real sockets: streams, reports, problem documents, and what the OpenAPI document promises."""
 
 import json
+import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 from time import monotonic, sleep
 from typing import Any
 
@@ -434,3 +436,15 @@ def test_every_route_answers_what_it_documents(shared: Running, document, names:
             jsonschema.validate(body, schema_of(document, schema))
         else:
             assert "content" not in documented
+
+
+def test_silent_connections_keep_neither_probes_nor_reports_out() -> None:
+    with running(Settings(address="127.0.0.1", port=0, max_streams_count=1)) as controller, ExitStack() as stack:
+        address = ("127.0.0.1", int(controller.url.rpartition(":")[2]))
+        for number in range(600):
+            source = (f"127.0.1.{number % 3 + 1}", 0)
+            stack.enter_context(socket.create_connection(address, source_address=source))
+
+        with httpx.Client(timeout=2.0) as fresh:
+            assert fresh.get(f"{controller.url}/healthz").status_code == 200
+        assert controller.metric('tulle_controller_connections_ended_total{reason="full"}') >= 600 - 258

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -253,6 +254,16 @@ def test_a_body_without_end_is_refused_as_soon_as_it_is_too_long(webhook: Webhoo
 
 def test_unknown_paths_and_methods_are_refused(webhook: Webhook) -> None:
     assert (404, 405) == (webhook.get("/else")[0], webhook.get("/inject")[0])
+
+
+def test_silent_connections_keep_no_probe_out(webhook: Webhook) -> None:
+    with ExitStack() as stack:
+        for number in range(600):
+            source = (f"127.0.1.{number % 3 + 1}", 0)
+            stack.enter_context(socket.create_connection(("127.0.0.1", webhook.port), source_address=source))
+
+        assert (200, "ok\n") == webhook.get("/healthz")
+        assert webhook.review(pod())["allowed"]
 
 
 def test_metrics_count_decisions_by_reason(webhook: Webhook) -> None:
