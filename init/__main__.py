@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from contract import VERSION, ports
 from contract.lists import parse_ports, parse_subnets
-from init import apply
+from init import apply, routes
 from init.capabilities import NET_ADMIN, NET_RAW, effective_capabilities
 from init.config import Config, ConfigError
 from init.errors import BackendError
@@ -49,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             families = families_of(options)
             backend, refusals = apply.choose(backends_of(options.backend), families)
             apply.capture(backend, rules, families, leftovers_of(backend, refusals))
+            for fault in routes.add(families):
+                print(f"tulle-init: {fault}", file=sys.stderr)
             report(f"{_names(families)} captured by {len(rules)} rules", backend.name, refusals, began_s)
     except BackendError as error:
         print(f"tulle-init: {error}", file=sys.stderr)
@@ -186,6 +188,7 @@ def require_net_admin() -> None:
 def clean_up(name: str) -> None:
     for backend in backends_of(name):
         backend.clear()
+    routes.remove(FAMILIES)
 
 
 def report(done: str, backend: str, refusals: Sequence[str], began_s: float) -> None:

@@ -131,6 +131,28 @@ class World:
             for listener in listeners:
                 listener.close()
 
+    def arrival_through(self, device: str, address: str, port: int, at: list[tuple[Namespace, int]]) -> Seen:
+        """The same from the pod, by a socket that is bound to an interface."""
+        listeners = [namespace.listen(number) for namespace, number in at]
+
+        def connect() -> socket.socket:
+            sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+            sock.settimeout(TIMEOUT_S)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
+            try:
+                sock.connect((address, port))
+            except OSError:
+                sock.close()
+                raise
+            return sock
+
+        try:
+            with closing(self.pod.inside(connect)):
+                return _accepted(listeners)
+        finally:
+            for listener in listeners:
+                listener.close()
+
     def arrival_as(self, uid: int, address: str, port: int, at: list[tuple[Namespace, int]]) -> Seen:
         """The same from the pod, as a user."""
         listeners = [namespace.listen(number) for namespace, number in at]

@@ -1,6 +1,8 @@
 """Real connections between real namespaces, captured or left alone by real rules: both backends, both families."""
 
+import socket
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
@@ -95,6 +97,49 @@ def test_outbound_connections_of_any_other_user_reach_the_sidecar(world: World, 
     assert OUT == seen.listener_port
 
 
+def test_outbound_connections_that_are_bound_to_an_interface_reach_the_sidecar(
+    world: World, at: dict[str, str]
+) -> None:
+    """As `curl --interface eth0` makes them."""
+    seen = world.arrival_through("eth0", at["peer"], APP, [(world.peer, APP), (world.pod, OUT)])
+
+    assert Seen(OUT, (at["peer"], APP)) == seen
+
+
+def test_routes_are_there_once_however_often_the_command_runs_and_go_with_the_rules() -> None:
+    def ours() -> list[str]:
+        tables = [bare.pod.run("ip", family, "route", "show", "table", "local").stdout for family in ("-4", "-6")]
+        return [line.split()[1] for line in "".join(tables).splitlines() if "metric 21" in line]
+
+    bare = make_world()
+    try:
+        for _ in range(2):
+            assert 0 == bare.pod.init().returncode
+            assert ["127.0.0.1", "127.0.0.1", "::1", "::1"] == sorted(ours())  # through eth0 and bridge0
+        assert 0 == bare.pod.init("--cleanup").returncode
+        assert [] == ours()
+    finally:
+        close_world(bare)
+
+
+def test_a_service_that_is_bound_to_an_interface_is_reached_by_the_sidecar(world: World, at: dict[str, str]) -> None:
+    listener = world.pod.listen(APP)
+    with closing(listener):
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0")
+        script = f"import socket; socket.create_connection(({at['pod']!r}, {APP}), 3)"
+
+        world.pod.run("setpriv", f"--reuid={ports.PROXY_UID}", "--clear-groups", "/usr/bin/python3", "-c", script)
+
+
+def test_no_route_lets_packets_from_outside_to_a_loopback_address(world: World, at: dict[str, str]) -> None:
+    loopback = "::1" if ":" in at["pod"] else "127.0.0.1"
+    world.peer.run("ip", *_family(loopback), "route", "replace", "table", "77", _host(loopback), "via", at["pod"])
+    world.peer.run("ip", *_family(loopback), "rule", "add", "pref", "0", "oif", "eth0", "table", "77")
+    listener = world.pod.listen(APP)
+    with closing(listener), pytest.raises((TimeoutError, OSError)):
+        world.peer.inside(lambda: _connect_bound(loopback))
+
+
 def test_the_sidecars_own_connections_leave_the_pod(world: World, at: dict[str, str]) -> None:
     seen = world.arrival_as(ports.PROXY_UID, at["peer"], APP, [(world.peer, APP), (world.pod, OUT)])
 
@@ -163,6 +208,13 @@ def test_what_comes_for_a_container_inside_of_the_pod_keeps_its_way(world: World
     seen = world.arrival(world.peer, at["inner"], APP, [(world.inner, APP), (world.pod, IN)])
 
     assert APP == seen.listener_port
+
+
+def _connect_bound(address: str) -> None:
+    with closing(socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)) as sock:
+        sock.settimeout(0.5)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0")
+        sock.connect((address, APP))
 
 
 def _family(address: str) -> tuple[str, ...]:
