@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 
 from contract import ports
-from tests.init.conftest import ADDRESSES, Seen, World, close_world, make_world
+from tests.init.conftest import ADDRESSES, Namespace, Seen, World, close_world, make_world, original_destination
 
 pytestmark = pytest.mark.netns
 
@@ -208,6 +208,50 @@ def test_what_comes_for_a_container_inside_of_the_pod_keeps_its_way(world: World
     seen = world.arrival(world.peer, at["inner"], APP, [(world.inner, APP), (world.pod, IN)])
 
     assert APP == seen.listener_port
+
+
+def _from_port(namespace: Namespace, address: str, port: int, source_port: int) -> socket.socket:
+    """Connect from a source port of our choice, whether it is in use towards others or not."""
+
+    def connect() -> socket.socket:
+        sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.settimeout(3.0)
+        sock.bind(("::" if ":" in address else "0.0.0.0", source_port))
+        sock.connect((address, port))
+        return sock
+
+    return namespace.inside(connect)
+
+
+@pytest.mark.parametrize("way", ["inbound", "outbound"])
+def test_one_source_port_to_two_destinations_arrives_twice_and_each_names_its_own(
+    world: World, at: dict[str, str], way: str
+) -> None:
+    """Redirected, both would be the same connection: the kernel must give one of them another source port."""
+    source, address, port = (world.peer, at["pod"], IN) if way == "inbound" else (world.pod, at["peer"], OUT)
+    with closing(world.pod.listen(port)) as listener:
+        clients = [_from_port(source, address, number, 45001) for number in (APP, APP + 2)]
+        seen = []
+        for client in clients:
+            connection, _ = listener.accept()
+            with closing(connection), closing(client):
+                seen.append(original_destination(connection))
+
+    assert sorted(seen) == [(address, APP), (address, APP + 2)]
+
+
+@pytest.mark.parametrize("way", ["inbound", "outbound"])
+def test_a_source_port_can_be_used_again_at_once(world: World, at: dict[str, str], way: str) -> None:
+    source, address, port = (world.peer, at["pod"], IN) if way == "inbound" else (world.pod, at["peer"], OUT)
+    with closing(world.pod.listen(port)) as listener:
+        for number in (APP, APP + 2, APP, APP):
+            with closing(_from_port(source, address, number, 45002)) as client:
+                connection, _ = listener.accept()
+                with closing(connection):
+                    assert original_destination(connection) == (address, number)
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
 
 
 def _connect_bound(address: str) -> None:
