@@ -74,7 +74,11 @@ class Config:
         0.01, "silence of a client after which its server is dialled, in case that speaks first", "seconds", 0, 60
     )
     detect_timeout_s: float = _setting(
-        1.0, "silence after first bytes that tell no protocol; then they are opaque", "seconds", 0.001, 60
+        1.0,
+        "from the first of bytes that tell no protocol until they are taken for what they look like",
+        "seconds",
+        0.001,
+        60,
     )
     head_timeout_s: float = _setting(30.0, "until a request's head must be complete", "seconds", 0.01, 3600)
     request_timeout_s: float = _setting(0.0, "until a response must have begun; 0: no limit", "seconds", 0, 86400)

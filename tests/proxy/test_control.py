@@ -111,6 +111,31 @@ async def test_a_service_told_to_be_opaque_is_not_parsed(
             assert await read_all(stream) == b"fine"
 
 
+@pytest.mark.parametrize("inbound", [True, False])
+async def test_where_a_service_declares_http_the_first_bytes_ever_are_refused_if_they_are_no_http(
+    start_sidecar: Any, controller: Controller, serve: Any, inbound: bool
+) -> None:
+    heard: list[bytes] = []
+
+    async def handle(stream: trio.SocketStream) -> None:
+        heard.append(await read_until(stream, b"\r\n\r\n"))
+        await stream.send_all(OK)
+
+    server = await serve(handle)
+    controller.service(server, server, protocol="http/1")
+    sidecar = await start_sidecar(server, controller_url=controller.url)
+    async with await sidecar.connect(inbound=inbound) as stream:
+        await stream.send_all(b"GET\t/secret HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert b"x-tulle-error: not-http\r\n" in await read_all(stream)
+    async with await sidecar.connect(inbound=inbound) as stream:
+        await stream.send_all(GET)
+        assert await read_until(stream, b"ok") == OK
+
+    assert len(heard) == 1
+    direction = "inbound" if inbound else "outbound"
+    assert sidecar.counter(f"{direction}_http_errors_total", error="not-http") == 1
+
+
 async def test_reports_tell_the_deltas_and_an_unanswered_one_is_repeated(
     start_sidecar: Any, controller: Controller, serve: Any
 ) -> None:
