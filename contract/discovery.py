@@ -2,13 +2,14 @@
 
 A sidecar keeps one streaming request open: `POST DISCOVERY_PATH` with a `Subscribe` as JSON. The answer is
 `application/x-ndjson`, one `Update` a line, for as long as both live. An `Update` without destinations is a
-heartbeat (every HEARTBEAT_S). To ask for one more target the sidecar opens a new stream and closes the old.
+heartbeat (every HEARTBEAT_S). To ask for one more target the sidecar opens a new stream and closes the old; the
+controller tells nothing on the old one any more and ends it, should the sidecar not.
 
 Revisions are digests of a destination's content, not counters: any replica of the controller, also one that has
 just started, can tell from them what a sidecar does not know yet and sends only that (docs/adr/0003).
 """
 
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -71,13 +72,19 @@ class Destination(msgspec.Struct, frozen=True, omit_defaults=True):
     lowest of their rate limits and nothing else."""
 
 
-class Subscribe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+Text = Annotated[str, msgspec.Meta(max_length=253)]
+Short = Annotated[str, msgspec.Meta(max_length=64)]
+
+
+class Subscribe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The body of a discovery request."""
 
-    namespace: str
-    pod: str
-    targets: dict[str, str]
+    namespace: Text
+    pod: Text
+    targets: dict[Short, Short]
     """Target -> revision already held, "" when none."""
+    instance: Short = ""
+    """Random at the start of the process that asks: of its streams the newest stands, the older ones end."""
 
 
 class Update(msgspec.Struct, frozen=True, omit_defaults=True):

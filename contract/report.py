@@ -1,7 +1,8 @@
 """Reports: what a sidecar counted since its last report. Pure.
 
 Every REPORT_INTERVAL_S a sidecar posts one `Report` as JSON to `REPORT_PATH`; the controller answers 204. A report
-that got no answer is sent again under the same sequence number, and counted once.
+that got no answer is sent again under the same sequence number, and counted once; it says how old it is by then, so
+that its counts are dated to when they were made.
 """
 
 from typing import Annotated, Final, Literal
@@ -56,7 +57,7 @@ class TcpSeries(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     write_bytes: Count
 
 
-class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One sidecar's deltas."""
 
     namespace: Name
@@ -68,3 +69,5 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Seconds that the deltas cover."""
     http: Annotated[tuple[HttpSeries, ...], msgspec.Meta(max_length=MAX_SERIES_COUNT)]
     tcp: Annotated[tuple[TcpSeries, ...], msgspec.Meta(max_length=MAX_SERIES_COUNT)]
+    age_s: Annotated[float, msgspec.Meta(ge=0, le=86400)] = 0.0
+    """Seconds from the end of the interval to this sending: above zero for a report that was kept."""

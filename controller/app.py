@@ -145,6 +145,8 @@ def _add_operations(app: FastAPI, truth: Truth) -> None:
         truth.meters.sources.set(statistics.sources_count)
         truth.meters.series.set(statistics.series_count)
         truth.meters.series_overflow.set(truth.traffic.overflow_count)
+        truth.meters.series_shed.set(truth.traffic.shed_count)
+        truth.meters.series_bytes.set(truth.traffic.held_bytes)
         return Response(generate_latest(truth.meters.registry), media_type=CONTENT_TYPE_LATEST)
 
 

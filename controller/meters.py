@@ -18,9 +18,12 @@ class Meters:
     updates: Counter = field(init=False)
     streams_closed: Counter = field(init=False)
     reports: Counter = field(init=False)
+    refused: Counter = field(init=False)
     sources: Gauge = field(init=False)
     series: Gauge = field(init=False)
     series_overflow: Gauge = field(init=False)
+    series_shed: Gauge = field(init=False)
+    series_bytes: Gauge = field(init=False)
     watch_events: Counter = field(init=False)
     watch_lists: Counter = field(init=False)
     watch_failures: Counter = field(init=False)
@@ -44,12 +47,22 @@ class Meters:
         )
         self.streams_closed = Counter(
             PREFIX + "discovery_streams_closed",
-            "Discovery streams ended, by reason: client, slow, shutdown",
+            "Discovery streams ended, by reason: client, slow, shutdown, superseded or replaced (by the sidecar's next "
+            "one), shed (for want of room), foreign, unknown (see the refusals)",
             ["reason"],
             registry=registry,
         )
         self.reports = Counter(
             PREFIX + "reports", "Reports taken, by result: counted, duplicate, refused", ["result"], registry=registry
+        )
+        self.refused = Counter(
+            PREFIX + "requests_refused",
+            "Requests of sidecars refused, by what was asked (discovery, reports) and reason: foreign-sender (it "
+            "speaks for a pod at another address), unknown-sender (no pod has its address yet), busy-sender, no-room, "
+            "too-many-streams, too-many-targets, too-large, too-slow, invalid-body, unsupported-encoding, "
+            "shutting-down",
+            ["asked", "reason"],
+            registry=registry,
         )
         self.sources = Gauge(PREFIX + "report_sources", "Sidecars whose reports are kept", registry=registry)
         self.series = Gauge(PREFIX + "report_series", "Series of traffic kept", registry=registry)
@@ -58,6 +71,12 @@ class Meters:
             "Series of reports that were counted without their peer's name since the start, for want of room",
             registry=registry,
         )
+        self.series_shed = Gauge(
+            PREFIX + "report_series_shed",
+            "Series of traffic given up since the start, for want of room",
+            registry=registry,
+        )
+        self.series_bytes = Gauge(PREFIX + "report_series_bytes", "Memory of the series of traffic", registry=registry)
         self.watch_events = Counter(
             PREFIX + "watch_events", "Changes of objects read, by kind", ["kind"], registry=registry
         )

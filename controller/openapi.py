@@ -16,6 +16,7 @@ from contract.discovery import DISCOVERY_PATH, Destination, Endpoint, Subscribe,
 from contract.metrics import LATENCY_BUCKETS_MS
 from contract.report import REPORT_PATH, HttpSeries, Peer, Report
 from contract.stat import RESOURCES
+from controller.objects import Key
 from controller.problems import (
     MEDIA_TYPE,
     FieldError,
@@ -25,8 +26,10 @@ from controller.problems import (
     invalid_parameter,
     not_found,
     too_large,
+    too_slow,
     unavailable,
 )
+from controller.senders import foreign, unknown
 
 DESCRIPTION: Final = """\
 Traffic of a Tulle mesh as its sidecars report it, and what the sidecars themselves ask for.
@@ -102,6 +105,11 @@ STAT_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
 }  # fmt: skip
 
 _BODY_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    403: _problem(
+        "The request speaks for a pod at another address.",
+        foreign(Key("shop", "web-5d9c-x2x"), "10.244.0.9").problem(REPORT_PATH),
+    ),
+    408: _problem("The body came too slowly.", too_slow(10.0).problem(REPORT_PATH)),
     413: _problem("The body is too large.", too_large(1 << 20).problem(REPORT_PATH)),
     415: _problem("The body is compressed.", compressed().problem(REPORT_PATH)),
     422: _problem(
@@ -157,7 +165,14 @@ DISCOVERY: Final[dict[str, Any]] = {
 }
 REPORT: Final[dict[str, Any]] = {
     "openapi_extra": _body("Report", _REPORT),
-    "responses": {204: {"description": "Counted, now or before."}, **_BODY_RESPONSES},
+    "responses": {
+        204: {"description": "Counted, now or before."},
+        **_BODY_RESPONSES,
+        503: _problem(
+            "The sender is not known yet, or has too much in work: send it again.",
+            unknown("10.244.0.9").problem(REPORT_PATH),
+        ),
+    },
 }
 
 

@@ -76,6 +76,10 @@ def too_large(limit_bytes: int) -> Refusal:
     return Refusal(413, "too-large", "Body too large", f"The body is larger than {limit_bytes} bytes.")
 
 
+def too_slow(limit_s: float) -> Refusal:
+    return Refusal(408, "too-slow", "Body too slow", f"The body did not come whole within {limit_s:g} s.")
+
+
 def compressed() -> Refusal:
     return Refusal(415, "unsupported-encoding", "Unsupported encoding", "Send the body without Content-Encoding.")
 

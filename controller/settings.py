@@ -52,12 +52,20 @@ class Settings:
     log_level: str = "info"
     opaque_ports: str = ",".join(map(str, ports.OPAQUE_PORTS))
     """Ports never parsed where no annotation says otherwise; `+` adds to the built-in list."""
+    verify_senders: bool = True
+    """`false` takes sidecars at their word where pods' addresses are rewritten (kube-proxy's `masqueradeAll`)."""
     max_streams_count: int = 4096
-    """Discovery streams (one a sidecar); more are refused with 503."""
+    """Discovery streams (one for each process of a sidecar); more are refused with 503, unknown senders first."""
+    max_targets_count: int = 131072
+    """Targets of all discovery streams, at some 600 bytes each; beyond it the pod that asks for most is cut."""
     max_sources_count: int = 4096
-    """Sidecars whose reports are kept."""
+    """Sidecars whose reports are kept; beyond it those of pods that are gone make way."""
     max_series_count: int = 10000
     """Series of traffic kept; at some 6 to 20 KB each. Further peers are counted without a name."""
+    max_series_bytes: int = 128 << 20
+    """Memory of all series of traffic; beyond it the pods that are gone make way, then the sidecar that holds most."""
+    max_source_bytes: int = 8 << 20
+    """Memory of one sidecar's series; its further peers are counted without a name."""
     max_report_bytes: int = 1 << 20
     """Size of a report or subscription; more is refused with 413."""
 
@@ -72,6 +80,9 @@ _RANGES: Final[dict[str, tuple[int, int]]] = {
     "max_sources_count": (1, 1_000_000),
     "max_series_count": (1, 10_000_000),
     "max_report_bytes": (1024, 64 << 20),
+    "max_targets_count": (1, 100_000_000),
+    "max_series_bytes": (1 << 20, 1 << 40),
+    "max_source_bytes": (1 << 16, 1 << 40),
 }
 
 
@@ -89,7 +100,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         SettingsError: some value is wrong, or some name is unknown.
     """
     faults: list[str] = []
-    values: dict[str, str | int] = {}
+    values: dict[str, str | int | bool] = {}
     known = Settings.__dataclass_fields__
     for variable, text in sorted(environment.items()):
         if not variable.startswith(PREFIX):
@@ -112,13 +123,17 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     return Settings(**values)  # type: ignore[arg-type]  # _read gives each field its type
 
 
-def _read(name: str, text: str) -> str | int:
+def _read(name: str, text: str) -> str | int | bool:
     if name in _RANGES:
         low, high = _RANGES[name]
         if not (text.isascii() and text.isdigit()) or not low <= int(text) <= high:
             raise ValueError(f"write a whole number from {low} to {high}")
         return int(text)
     match name:
+        case "verify_senders":
+            if text not in ("true", "false"):
+                raise ValueError("write true or false")
+            return text == "true"
         case "log_level" if text not in LOG_LEVELS:
             raise ValueError(f"write one of {', '.join(LOG_LEVELS)}")
         case "namespace" if not _NAME.fullmatch(text):

@@ -12,13 +12,17 @@ from controller.cluster import Change, Cluster, Replace
 from controller.hub import Hub
 from controller.kinds import FAULT_INJECTIONS, KINDS, SERVICES, TRAFFIC_POLICIES, Kind
 from controller.meters import Meters
-from controller.objects import Pod
+from controller.objects import Key, Pod
 from controller.problems import unavailable
+from controller.senders import Door
 from controller.settings import Settings
 from controller.traffic import Traffic
 
 JUDGED_BY: Final = frozenset(kind.name for kind in (TRAFFIC_POLICIES, FAULT_INJECTIONS, SERVICES))
 """Kinds whose changes may change the status of a policy."""
+
+FOREIGN_TOLD_S: Final = 60.0
+"""Between two lines in the log about senders that speak for others' pods; the metric counts all."""
 
 Delivery = tuple[Change | Replace, float]
 """A change, and when it was read off its connection."""
@@ -35,13 +39,21 @@ class Truth:
     unsynced: dict[str, str] = field(default_factory=lambda: {kind.name: "not read yet" for kind in KINDS})
     """Kind -> why it was not read whole yet."""
     policies_changed: asyncio.Event = field(default_factory=asyncio.Event)
+    door: Door = field(default_factory=Door)
+    foreign_told_s: float = float("-inf")
     hub: Hub = field(init=False)
     traffic: Traffic = field(init=False)
 
     def __post_init__(self) -> None:
         settings = self.settings
-        self.hub = Hub(self.cluster, settings.default_opaque, settings.max_streams_count)
-        self.traffic = Traffic(settings.max_sources_count, settings.max_series_count)
+        self.hub = Hub(self.cluster, settings.default_opaque, settings.max_streams_count, settings.max_targets_count)
+        self.traffic = Traffic(
+            settings.max_sources_count,
+            settings.max_series_count,
+            settings.max_series_bytes,
+            settings.max_source_bytes,
+            self._is_live,
+        )
 
     @property
     def is_synced(self) -> bool:
@@ -76,6 +88,16 @@ class Truth:
         if kind.name in self.unsynced:
             self.unsynced[kind.name] = why
         structlog.get_logger().warning("watch failed", kind=kind.name, fault=why)
+
+    def tell_foreign(self, why: str) -> None:
+        """A sender spoke for a pod that it is not."""
+        now_s = self.clock()
+        if now_s - self.foreign_told_s >= FOREIGN_TOLD_S:
+            self.foreign_told_s = now_s
+            structlog.get_logger().warning("sender refused", fault=why)
+
+    def _is_live(self, pod: Key) -> bool:
+        return pod in self.cluster.pods or "pods" in self.unsynced
 
     def _tell_bad_weight(self, change: Change | Replace) -> None:
         records = change.records if isinstance(change, Replace) else (change.record,)

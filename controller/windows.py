@@ -5,7 +5,9 @@ number that was ever above zero (most latency buckets never are), in the narrowe
 it must: some 6 KB for a quiet series, 20 KB for a busy one.
 
 A report's deltas are spread over the slots that its interval covers, in proportion to the overlap and without
-losing a count (largest remainders last). So a window does not jump by a whole report when a slot begins.
+losing a count (largest remainders last). So a window does not jump by a whole report when a slot begins. Of a long
+interval (after an outage) only the newest slots get shares of their own; the older ones share in groups that grow with
+their age, because windows end at the present and cut nothing finer. So the work of a count is bounded.
 
 A window of W seconds ends where all live sidecars of the question have reported to, not at the present moment:
 the last seconds, of which nothing is known yet, would only dilute it. It begins W earlier, or when the oldest series
@@ -35,6 +37,9 @@ LIVE_S: Final = 1.5 * REPORT_INTERVAL_S
 SLOTS_COUNT: Final = int(WINDOW_S / SLOT_S) + 4
 """One slot more for a cut at each end, and those by which a window may end before now (LIVE_S)."""
 
+EXACT_SLOTS_COUNT: Final = 16
+"""The newest slots of a long interval that get shares of their own; a group is as wide as its age in slots by this."""
+
 LATENCY_COUNT: Final = len(LATENCY_BUCKETS_MS) + 1
 
 # Columns of a series; the latency buckets take 0 to LATENCY_COUNT - 1.
@@ -46,6 +51,11 @@ OPENED: Final = LATENCY_COUNT + 4
 COLUMNS_COUNT: Final = LATENCY_COUNT + 5
 
 _WIDER: Final = {"B": "H", "H": "I", "I": "Q"}
+
+SERIES_BYTES: Final = 2048
+"""Memory of a series without columns: itself, its name, its places in tables."""
+COLUMN_BYTES: Final = 128
+"""Memory of a column beside its counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,18 +70,36 @@ class Span:
         return self.end_s - self.start_s
 
 
-def spread(count: int, span: Span) -> list[tuple[int, int]]:
-    """Split a count over the slots of a span: pairs of slot number and share, which add up to `count`."""
+def plan(span: Span) -> list[tuple[int, float]]:
+    """Divide a span once for all counts of a report: slots, and the part of the span up to the end of each."""
     first, last = int(span.start_s // SLOT_S), int(span.end_s // SLOT_S)
     if first >= last or span.length_s <= 0:
-        return [(last, count)]
+        return [(last, 1.0)]
+    points: list[tuple[int, float]] = []
+    upper, width = last, 1
+    while upper >= first:
+        lower = max(first, upper - width + 1)
+        covered_s = min(span.end_s, (upper + 1) * SLOT_S) - span.start_s
+        points.append(((lower + upper) // 2, covered_s / span.length_s))
+        upper = lower - 1
+        width = max(1, (last - upper) // EXACT_SLOTS_COUNT)
+    points.reverse()
+    return points
+
+
+def deal(count: int, points: Sequence[tuple[int, float]]) -> list[tuple[int, int]]:
+    """Split a count over the points of a plan: pairs of slot number and share, which add up to `count`."""
     shares, given = [], 0
-    for slot in range(first, last + 1):
-        covered_s = min(span.end_s, (slot + 1) * SLOT_S) - span.start_s
-        upto = round(count * covered_s / span.length_s)
+    for slot, part in points:
+        upto = round(count * part)
         shares.append((slot, upto - given))
         given = upto
     return shares
+
+
+def spread(count: int, span: Span) -> list[tuple[int, int]]:
+    """Split a count over the slots of a span."""
+    return deal(count, plan(span))
 
 
 @dataclass(slots=True, eq=False)
@@ -134,7 +162,13 @@ class Series:
 
     @property
     def memory_bytes(self) -> int:
+        """Of its counts."""
         return sum(column.itemsize * SLOTS_COUNT for column in self._columns.values())
+
+    @property
+    def held_bytes(self) -> int:
+        """Of all that it holds, with what Python adds."""
+        return SERIES_BYTES + COLUMN_BYTES * len(self._columns) + self.memory_bytes
 
 
 def _share(slot: int, span: Span, known: Span) -> float:

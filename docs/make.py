@@ -46,10 +46,14 @@ def controller_settings() -> str:
     source = (DOCS.parent / "controller" / "settings.py").read_text()
     meanings = dict(re.findall(r'^    (\w+): [^\n]*\n    """(.*?)"""', source, re.DOTALL | re.MULTILINE))
     rows = [
-        (f"`{PREFIX}{f.name.upper()}`", f"`{f.default}`" if f.default != "" else "", meanings.get(f.name, ""))
+        (f"`{PREFIX}{f.name.upper()}`", f"`{_shown(f.default)}`" if f.default != "" else "", meanings.get(f.name, ""))
         for f in fields(Settings)
     ]
     return _rows(("variable", "default", "meaning"), rows)
+
+
+def _shown(default: object) -> str:
+    return str(default).lower() if isinstance(default, bool) else str(default)
 
 
 def reasons() -> str:

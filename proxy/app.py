@@ -193,7 +193,7 @@ class App:
         client = controller_client(self.config)
         identity = (self.config.pod_namespace, self.config.pod_name)
         askers = (self.outbound, self.inbound, self.peers)
-        discovery = Discovery(client, identity, self.pump, askers, random.random, self._log)
+        discovery = Discovery(client, identity, self.pump, askers, random.random, self._log, secrets.token_hex(8))
         reporter = Reporter(client, identity, secrets.token_hex(8), self.meter, time.monotonic, self._log)
         self.meter.gauges["discovery_connected"] = (
             lambda: discovery.statistics()["connected"],

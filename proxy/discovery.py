@@ -63,8 +63,13 @@ class Discovery:
         targets: Sequence[Asker],
         random: Callable[[], float],
         log: Any,
+        instance: str = "",
     ) -> None:
-        """`identity` is (namespace, pod); `client` has the controller's base URL; `targets`: most important first."""
+        """`identity` is (namespace, pod); `client` has the controller's base URL; `targets`: most important first.
+
+        `instance` names this process among those of the sidecar: the controller keeps one stream of each.
+        """
+        self._instance = instance
         self._client = client
         self._namespace, self._pod = identity
         self._pump = pump
@@ -118,12 +123,12 @@ class Discovery:
                 wanted = self._all_wanted()
 
     async def _stream(self, wanted: dict[str, str], scope: trio.CancelScope) -> None:
-        body = msgspec.json.encode(Subscribe(self._namespace, self._pod, wanted))
+        body = msgspec.json.encode(Subscribe(self._namespace, self._pod, wanted, self._instance))
         deadline = trio.current_time() + CONNECT_TIMEOUT_S
         with trio.fail_at(deadline) as watchdog:
             async with self._client.stream("POST", DISCOVERY_PATH, content=body) as response:
                 if response.status_code != 200:
-                    raise OSError(f"the controller answered {response.status_code}")
+                    raise OSError(await _refusal(response))
                 self._on_connected(scope)
                 held = b""
                 watchdog.deadline = trio.current_time() + SILENCE_S
@@ -181,3 +186,10 @@ class Discovery:
         """For metrics: whether connected, the age of what is known in seconds."""
         age_s: float = self._pump.now_s - self.updated_s if self.updates_count else float("inf")
         return {"connected": float(self._targets[0].is_connected), "age_s": age_s}
+
+
+async def _refusal(response: "httpx.Response") -> str:
+    """Say what the controller answered, with the beginning of its reasons."""
+    async for data in response.aiter_raw():
+        return f"the controller answered {response.status_code}: {data[:500].decode(errors='replace')}"
+    return f"the controller answered {response.status_code}"

@@ -1,7 +1,8 @@
 """Tells the controller what was counted since it was last told. Waits.
 
 A report that got no answer is sent again under the same sequence number before the next one is made, so the
-controller counts it once; what is counted meanwhile comes with the next.
+controller counts it once, and with its age, so that it is dated to when it was made; what is counted meanwhile comes
+with the next.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,6 +24,9 @@ FIRST_S: Final = 2.0
 """Seconds until the first report: a new pod shows up soon."""
 
 TIMEOUT_S: Final = 5.0
+
+MAX_AGE_S: Final = 86400.0
+"""The contract's bound; no window reaches back as far."""
 
 _Key = tuple[Direction, Peer]
 _HttpTotals = tuple[int, int, tuple[int, ...], float]
@@ -83,7 +87,7 @@ class Reporter:
         self._tcp: dict[meter.TcpSeries, _TcpTotals] = {}
         self._since_s = clock()
         self._sequence = 0
-        self._unsent: bytes | None = None
+        self._unsent: Report | None = None
         self._is_failing = False
 
     async def run(self, interval_s: float, random: Callable[[], float]) -> None:
@@ -97,10 +101,12 @@ class Reporter:
         """Send what is still unsent, then what is new; tell whether all was taken."""
         if self._unsent is not None and not await self._post(self._unsent):
             return False
-        self._unsent = msgspec.json.encode(self.make())
+        self._unsent = self.make()
         return await self._post(self._unsent)
 
-    async def _post(self, body: bytes) -> bool:
+    async def _post(self, report: Report) -> bool:
+        age_s = min(MAX_AGE_S, max(0.0, self._clock() - self._since_s))
+        body = msgspec.json.encode(msgspec.structs.replace(report, age_s=round(age_s, 3)))
         try:
             with trio.fail_after(TIMEOUT_S):
                 response = await self.client.post(REPORT_PATH, content=body)

@@ -25,6 +25,11 @@ HTTP = httpx.Client(trust_env=False, verify=False, limits=httpx.Limits(max_conne
 """One client for all: making one costs more than most tests."""
 
 
+def calling_from(ip: str) -> httpx.Client:
+    """A client whose connections come from this loopback address."""
+    return httpx.Client(transport=httpx.HTTPTransport(local_address=ip), trust_env=False)
+
+
 class Running:
     """The test's hands on it."""
 
@@ -118,9 +123,11 @@ class Subscription:
 
 
 @contextmanager
-def subscribe(url: str, targets: dict[str, str], pod: str = "client") -> Iterator[Subscription]:
-    body = {"namespace": "shop", "pod": pod, "targets": targets}
-    with HTTP.stream("POST", f"{url}/proxy/v1/discovery", json=body, timeout=10) as response:
+def subscribe(
+    url: str, targets: dict[str, str], pod: str = "client", instance: str = "", client: httpx.Client = HTTP
+) -> Iterator[Subscription]:
+    body = {"namespace": "shop", "pod": pod, "targets": targets, "instance": instance}
+    with client.stream("POST", f"{url}/proxy/v1/discovery", json=body, timeout=10) as response:
         yield Subscription(response)
 
 

@@ -50,14 +50,14 @@ RECORDS = (
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Running]:
-    with running(Settings(address="127.0.0.1", port=0)) as found:
+    with running(Settings(address="127.0.0.1", port=0, verify_senders=False)) as found:
         found.sync(*RECORDS)
         yield found
 
 
 @pytest.fixture
 def fresh() -> Iterator[Running]:
-    settings = Settings(address="127.0.0.1", port=0, max_streams_count=3, max_report_bytes=4096)
+    settings = Settings(address="127.0.0.1", port=0, max_streams_count=3, max_report_bytes=4096, verify_senders=False)
     with running(settings) as found:
         yield found
 
@@ -204,9 +204,9 @@ def test_discovery_waits_until_the_cluster_was_read(fresh: Running):
 def test_streams_are_bounded(fresh: Running):
     fresh.sync(*RECORDS)
     with (
-        subscribe(fresh.url, {}) as first,
-        subscribe(fresh.url, {}) as second,
-        subscribe(fresh.url, {}) as third,
+        subscribe(fresh.url, {}, "a") as first,
+        subscribe(fresh.url, {}, "b") as second,
+        subscribe(fresh.url, {}, "c") as third,
     ):
         assert [stream.next_raw() for stream in (first, second, third)] == ["{}"] * 3
         body = {"namespace": "shop", "pod": "x", "targets": {}}

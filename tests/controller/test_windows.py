@@ -15,6 +15,7 @@ from controller.windows import (
     Sample,
     Series,
     Span,
+    plan,
     quantile,
     spread,
     total,
@@ -45,6 +46,29 @@ def test_spread_loses_no_count_and_stays_within_the_interval(count: int, end_s: 
 )
 def test_spread_is_in_proportion_to_the_overlap(start_s: float, end_s: float, expected: list[tuple[int, int]]):
     assert spread(30, Span(start_s, end_s)) == expected
+
+
+def test_long_span_has_few_points_and_its_newest_slots_have_their_own():
+    points = plan(Span(0.0, 3600.0))
+    assert len(points) < 80
+    slots = [slot for slot, _ in points]
+    assert slots == sorted(set(slots))
+    assert slots[-15:] == list(range(346, 361))
+
+
+@pytest.mark.parametrize("window_s", [30.0, 60.0, 300.0, 600.0, 1800.0, 3600.0])
+@pytest.mark.parametrize("later_s", [0.0, 300.0, 900.0])
+def test_window_over_a_long_report_reads_the_rate_of_the_report(window_s: float, later_s: float):
+    span, now_s = Span(400.0, 4000.0), 4000.0 + later_s
+    series = Series(born_s=span.start_s, last_s=span.end_s, newest=400)
+    for slot, share in spread(36_000, span):
+        series.add(SUCCESS, slot, share)
+    asked = Span(max(span.start_s, now_s - window_s), now_s)
+    totals = [0.0] * COLUMNS_COUNT
+    series.advance(int(now_s // SLOT_S))
+    series.add_to(totals, asked, until_s=now_s)
+    true = max(0.0, span.end_s - asked.start_s) * 10.0
+    assert totals[SUCCESS] == pytest.approx(true, rel=0.07, abs=1.0)
 
 
 def counted(series: Series, span: Span, column: int = SUCCESS) -> float:

@@ -158,6 +158,28 @@ async def test_reports_tell_the_deltas_and_an_unanswered_one_is_repeated(
     assert any(s.peer.pod == "web-0" and s.opened == 1 for r in controller.reports for s in r.tcp)
 
 
+async def test_kept_report_says_how_old_it_is_and_the_next_is_fresh(start_sidecar: Any, controller: Controller) -> None:
+    controller.report_status = 503
+    await start_sidecar(SERVICE, controller_url=controller.url, report_interval_s=0.05)
+    await trio.sleep(0.4)
+    controller.report_status = 204
+    await wait_until(lambda: len(controller.reports) >= 3)
+
+    assert controller.reports[0].sequence == 1
+    assert controller.reports[0].age_s > 0.2
+    assert all(report.age_s < 0.2 for report in controller.reports[1:])
+
+
+async def test_streams_of_one_process_name_one_instance(start_sidecar: Any, controller: Controller, serve: Any) -> None:
+    server = await serve(Script([OK]).handle)
+    controller.service(SERVICE, server)
+    sidecar = await start_sidecar(SERVICE, controller_url=controller.url)
+    await ask(sidecar)
+
+    (instance,) = {subscribe.instance for subscribe in controller.subscribes}
+    assert len(instance) == 16
+
+
 async def test_probes_are_counted_apart_and_reports_do_not_tell_of_them(
     start_sidecar: Any, controller: Controller, serve: Any
 ) -> None:
