@@ -3,9 +3,9 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Final, Literal
 
+from contract.spelling import nearest
 from contract.stat import RESOURCES
 from controller.problems import Refusal, invalid_parameter, not_found
 
@@ -90,8 +90,8 @@ def parse_query(kind: str, namespace: str | None, name: str | None, parameters: 
     singular = parse_kind(kind)
     for parameter, values in parameters.items():
         if parameter not in PARAMETERS:
-            near = get_close_matches(parameter, PARAMETERS, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(PARAMETERS)}"
+            near = nearest(parameter, PARAMETERS)
+            hint = f"did you mean {near!r}?" if near else f"known are {', '.join(PARAMETERS)}"
             raise invalid_parameter(parameter[:80], f"there is no such parameter; {hint}")
         if len(values) > 1:
             raise invalid_parameter(parameter, "given more than once")

@@ -7,7 +7,6 @@ what would hold without it; any other list takes its place.
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import TypeVar
 
 from contract import kinds, names
@@ -197,5 +196,5 @@ def check_limits(resources: Resources) -> None:
 def _check_names(owner: str, annotations: Annotations) -> None:
     for name in annotations:
         if name.startswith((PREFIX, WORKLOAD_PREFIX)) and name not in KNOWN:
-            near = get_close_matches(name, KNOWN, n=1) or [names.INJECT]
-            raise Refused(f"{owner} annotation {name} is unknown; did you mean {near[0]}?")
+            near = nearest(name, KNOWN) or names.INJECT
+            raise Refused(f"{owner} annotation {cut(name)} is unknown; did you mean {near}?")

@@ -6,7 +6,6 @@ already is never changed: the patch only adds, and `uninject` takes exactly that
 
 from copy import deepcopy
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 import jsonpatch
@@ -138,9 +137,9 @@ def _wish(pod: Json, namespace: Json) -> tuple[str | None, str]:
         if value is None:
             continue
         if value not in (names.ENABLED, names.DISABLED):
-            near = get_close_matches(value, (names.ENABLED, names.DISABLED), n=1)
-            meant = f"did you mean {near[0]}?" if near else f"write {names.ENABLED} or {names.DISABLED}"
-            raise Refused(f"{source} {names.INJECT}: {value!r} is unknown; {meant}")
+            near = nearest(value, (names.ENABLED, names.DISABLED))
+            meant = f"did you mean {near}?" if near else f"write {names.ENABLED} or {names.DISABLED}"
+            raise Refused(f"{source} {names.INJECT}: {cut(value)!r} is unknown; {meant}")
         return value, source
     return None, ""
 

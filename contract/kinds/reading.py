@@ -5,6 +5,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 import msgspec
 
 from contract.kinds.sections import Fault, Faults, Found, Section, read
+from contract.spelling import cut
 
 _OUTER: Final = ("apiVersion", "kind", "metadata", "spec", "status")
 
@@ -40,7 +41,7 @@ def read_spec(section: Section, obj: Any, faults: Faults) -> Found:
         return dict.fromkeys(field.name for field in section.fields)
     for name in obj:
         if name not in _OUTER:
-            faults.add(str(name), "is unknown; all fields belong under spec")
+            faults.add(cut(str(name)), "is unknown; all fields belong under spec")
     return read(section, obj.get("spec") or {}, "spec", faults)
 
 

@@ -5,10 +5,10 @@ wrong form, or missing becomes a fault. A part with a fault is left out of the r
 """
 
 from dataclasses import dataclass, field
-from difflib import get_close_matches
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from contract.kinds.forms import Form, Integer, Number, Percent, shown
+from contract.spelling import cut, nearest
 
 Found = dict[str, Any]
 """What a section's fields mean, by name; None for what is absent and has no default."""
@@ -67,6 +67,10 @@ class Field:
     is_required: bool = False
 
 
+KEPT_COUNT: Final = 1000
+"""Faults of one object that are gathered; a message shows fewer."""
+
+
 @dataclass(slots=True)
 class Faults:
     """Gathers faults."""
@@ -74,7 +78,13 @@ class Faults:
     found: list[Fault] = field(default_factory=list)
 
     def add(self, path: str, text: str) -> None:
-        self.found.append(Fault(path, text))
+        if not self.is_full:
+            self.found.append(Fault(path, text))
+
+    @property
+    def is_full(self) -> bool:
+        """Whether more faults would help nobody: they are not gathered."""
+        return len(self.found) >= KEPT_COUNT
 
     def are_under(self, path: str) -> bool:
         """Whether some part of the object at `path` has a fault already: then it is not said to be empty as well."""
@@ -89,9 +99,9 @@ def read(section: Section, value: object, path: str, faults: Faults) -> Found:
     known = _names(section)
     for name in value:
         if name not in known:
-            near = get_close_matches(str(name), known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"write one of {', '.join(known)}"
-            faults.add(f"{path}.{name}", f"is unknown; {hint}")
+            near = "" if faults.is_full else nearest(str(name), known)
+            hint = f"did you mean {near}?" if near else f"write one of {', '.join(known)}"
+            faults.add(f"{path}.{cut(str(name))}", f"is unknown; {hint}")
     return {one.name: _member(one, value.get(one.name), f"{path}.{one.name}", faults) for one in section.fields}
 
 

@@ -100,6 +100,23 @@ def test_a_report_with_a_wrong_schema_is_refused_by_field(cluster: Cluster, name
     assert "namespace" in json.loads(body)["detail"]
 
 
+def test_a_pod_cannot_report_or_ask_for_another(cluster: Cluster, namespace: str, client: str) -> None:
+    (own,) = cluster.pods(namespace, "app=client")
+    report = {"instance": "forged", "sequence": 1, "interval_s": 10, "http": [], "tcp": []}
+    base = "http://tulle-controller.tulle:8085/proxy/v1"
+
+    def post(path: str, body: object) -> str:
+        text = json.dumps(body)
+        return cluster.exec(namespace, client, "curl", "-sm2", "-w", "\n%{http_code}", "-d", text, f"{base}/{path}")
+
+    controller = cluster.pods("tulle", "app.kubernetes.io/name=tulle-controller")[0]
+    forged = post("reports", {**report, "namespace": "tulle", "pod": controller})
+    assert "403" == forged.rpartition("\n")[2]
+    assert f"the request speaks for pod tulle/{controller}" in forged.lower()
+    assert "403" == post("discovery", {"namespace": "tulle", "pod": controller, "targets": {}}).rpartition("\n")[2]
+    assert "204" == post("reports", {**report, "namespace": namespace, "pod": own}).rpartition("\n")[2]
+
+
 @pytest.mark.parametrize(
     ("annotation", "value"),
     [

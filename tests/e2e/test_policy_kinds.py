@@ -190,7 +190,8 @@ class Stream:
     """A discovery stream as a sidecar opens it, by curl from a pod."""
 
     def __init__(self, cluster: Cluster, namespace: str, client: str, target: str) -> None:
-        body = json.dumps({"namespace": namespace, "pod": "none", "targets": {target: ""}})
+        (pod,) = cluster.pods(namespace, "app=client")  # the controller takes its word from its own address only
+        body = json.dumps({"namespace": namespace, "pod": pod, "targets": {target: ""}})
         command = ("curl", "-sN", "--max-time", "60", "-d", body, DISCOVERY)
         environment = {**os.environ, "KUBECONFIG": str(cluster.kubeconfig), "PATH": f"{BIN}:{os.environ['PATH']}"}
         self._process = subprocess.Popen(
