@@ -190,7 +190,7 @@ class Tries:
             attempt.finish(self._exchange.is_request_done)
             self._leave(attempt)
             return False
-        self.commit(attempt, head)
+        self.commit(attempt, head, code)
         return True
 
     def recover(self, attempt: Attempt, word: str) -> bool:
@@ -238,8 +238,8 @@ class Tries:
         if not self._exchange.is_over:
             self.start()
 
-    def commit(self, attempt: Attempt, head: ResponseHead) -> None:
-        """This try's response is the client's: cancel all others."""
+    def commit(self, attempt: Attempt, head: ResponseHead, code: int = 0) -> None:
+        """This try's response is the client's: cancel all others. `code`: of gRPC, where its trailers have told it."""
         exchange = self._exchange
         if attempt is not exchange.attempt and exchange.attempt is not None:
             self.rivals.remove(attempt)
@@ -249,7 +249,7 @@ class Tries:
             exchange.caller.couple(attempt.leg)  # until now another try's leg may have held the client back
         if attempt.is_hedge:
             self._course.count("outbound_hedge_wins_total")
-        elif attempt.number > 1 and classify.response(head.status):
+        elif attempt.number > 1 and classify.response(head.status) and max(code, head.grpc_status) <= 0:
             self._course.count("outbound_retry_successes_total")
         self.cancel_rivals(is_beaten=True)
         self._course.traffic.mark(self._course.decision, head, attempt.endpoint)
