@@ -46,6 +46,7 @@ HOT = (
     "proxy/session.py",
     "proxy/stream.py",
     "proxy/trunk.py",
+    "proxy/trunk_stream.py",
     "proxy/trunks.py",
     "proxy/trust.py",
     "proxy/policy/affinity.py",

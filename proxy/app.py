@@ -299,6 +299,8 @@ class App:
             ("trunk_streams_limit", lambda: config.trunk_streams_count, "Requests allowed on one of them."),
             ("http2_streams_limit", lambda: config.http2_streams_count, "Requests allowed on one client connection."),
             ("http2_window_bytes", lambda: config.http2_window_bytes, "Bytes of an HTTP/2 stream on their way."),
+            ("head_limit_bytes", lambda: config.max_head_bytes, "Bytes of a head allowed."),
+            ("head_fields_limit", lambda: config.max_fields_count, "Fields of a head allowed."),
             ("dials_in_progress", lambda: door.dialling_count, "Server connections being opened."),
             ("targets_in_use", lambda: len(self.outbound) + len(self.inbound), "Destinations remembered."),
             ("targets_limit", lambda: config.max_targets_count, "Destinations allowed, for each direction."),

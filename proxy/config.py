@@ -124,7 +124,10 @@ class Config:
     )
 
     # Bounds.
-    max_head_bytes: int = _setting(65536, "largest head of a request or response", "bytes", 1024, 2**20)
+    max_head_bytes: int = _setting(
+        65536, "largest head of a request or response; HTTP/2's as it would be in HTTP/1", "bytes", 1024, 2**20
+    )
+    max_fields_count: int = _setting(2048, "most fields of a head, in HTTP/1 and HTTP/2", "fields", 16, 16384)
     # 7/8 of 128 KB: glibc would map larger pieces anew for each read (M_MMAP_THRESHOLD), three system calls more.
     read_bytes: int = _setting(114688, "largest piece read from a connection at once", "bytes", 4096, 2**20)
     # With one piece more, 192 KB wait for a slow reader at the most.

@@ -65,7 +65,7 @@ class Conversation(Caller, Keeper, RequestSink, ChannelUser):
         """Whether the connection lives on after the answer that has begun."""
         self._linger: Timer | None = None
         self.own: Server | None = None
-        self._reader = RequestReader(self, self.parts.config.max_head_bytes)
+        self._reader = RequestReader(self, self.parts.config.max_head_bytes, self.parts.config.max_fields_count)
         channel.user = self
 
     # from the channel

@@ -35,13 +35,23 @@ REASONS: Final[dict[str, Reason]] = {
             "the port is declared as HTTP (appProtocol) or has a rate limit, and the client's first bytes are not HTTP",
         ),
         Reason("bad-head", 400, "the head is malformed in another way"),
-        Reason("head-too-large", 431, "the head is larger than TULLE_PROXY_MAX_HEAD_BYTES"),
+        Reason(
+            "head-too-large", 431, "the head is larger than TULLE_PROXY_MAX_HEAD_BYTES or TULLE_PROXY_MAX_FIELDS_COUNT"
+        ),
         Reason("host-conflict", 400, "HTTP/2: `:authority` and Host name different hosts"),
         Reason("head-timeout", 408, "the head did not arrive within TULLE_PROXY_HEAD_TIMEOUT_S"),
         # A peer broke HTTP/2, and with that its connection.
         Reason("http2-protocol", 0, "a frame that HTTP/2 does not allow"),
         Reason("http2-flood", 0, "frames that cost much and say nothing, or answers that the peer does not read"),
-        Reason("header-list-too-large", 0, "headers of several times TULLE_PROXY_MAX_HEAD_BYTES, decoded"),
+        Reason(
+            "header-list-too-large", 0, "a head of four times what TULLE_PROXY_MAX_HEAD_BYTES and _FIELDS_COUNT allow"
+        ),
+        Reason(
+            "malformed-message",
+            0,
+            "a head or body that RFC 9113 section 8 forbids (names in upper case, `connection`, spaces around a value, "
+            "an odd `:authority`, a late pseudo-header, another length than was said): its stream is reset",
+        ),
         Reason("continuation-flood", 0, "too many CONTINUATION frames after one HEADERS"),
         Reason("rapid-reset", 0, "requests cancelled faster than served (CVE-2023-44487)"),
         Reason("stream-errors", 0, "requests broken so that the server must reset them (CVE-2025-8671)"),

@@ -24,6 +24,7 @@ class Multiplex(LinkOwner, Limited):
     __slots__ = (
         "_ends_at_s",
         "_is_over",
+        "_max_fields_count",
         "_max_head_bytes",
         "_since_s",
         "direction",
@@ -49,7 +50,10 @@ class Multiplex(LinkOwner, Limited):
         config = self.parts.config
         self.lazy_bytes = lazy_bytes(config.http2_window_bytes)
         self._max_head_bytes: int = config.max_head_bytes
-        settings = Settings(True, config.http2_streams_count, config.http2_window_bytes, config.max_head_bytes)
+        self._max_fields_count: int = config.max_fields_count
+        settings = Settings(
+            True, config.http2_streams_count, config.http2_window_bytes, config.max_head_bytes, config.max_fields_count
+        )
         self.link = Link(self, channel, self.parts.pump, settings)
         self.http2 = self.link.http2
 
@@ -73,7 +77,7 @@ class Multiplex(LinkOwner, Limited):
     def on_head(self, stream_id: int, fields: Headers, ended: bool) -> None:
         self.streams[stream_id] = stream = Stream(self, stream_id)
         try:
-            head = read_request(fields, ended, self._max_head_bytes)
+            head = read_request(fields, ended, self._max_head_bytes, self._max_fields_count)
         except WireFault as fault:
             self._count(fault)
             stream.answer(fault.reason, fault.detail)
@@ -101,6 +105,11 @@ class Multiplex(LinkOwner, Limited):
         stream = self.streams.get(stream_id)
         if stream is not None:
             self._abort(stream, code, f"reset with code {code}")
+
+    def on_malformed(self, stream_id: int, code: int) -> None:
+        self._count(WireFault("malformed-message"))
+        told = f"stream {stream_id} of {self.session.visitor.ip}, for {self.target}"
+        self.parts.notice(self.direction, "malformed-message", told)
 
     def on_closed(self, stream_id: int, code: int) -> None:
         self.link.forget(stream_id)

@@ -55,7 +55,7 @@ class Server(Leg, ChannelUser, Asker):
         self.endpoint = endpoint
         self.pool: Pool = parts.pool
         self.pump: Pump = parts.pump
-        self.reader = ResponseReader(NOBODY, parts.config.max_head_bytes)
+        self.reader = ResponseReader(NOBODY, parts.config.max_head_bytes, parts.config.max_fields_count)
         self.is_reused = False
         self.idle_since_s = 0.0
         self._look_number = -1

@@ -12,7 +12,7 @@ from proxy.parts import Parts
 from proxy.seams import Caller, Leg
 from proxy.targets import Target
 from proxy.traffic import Place
-from proxy.trunk import TrunkStream
+from proxy.trunk_stream import TrunkStream
 from proxy.wire import grpc
 from proxy.wire.streams import INTERNAL_ERROR, NO_ERROR
 

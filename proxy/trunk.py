@@ -1,4 +1,4 @@
-"""An HTTP/2 connection to an endpoint, and its streams: each is the leg of one exchange. Turn.
+"""An HTTP/2 connection to an endpoint; its streams are the legs of exchanges (trunk_stream). Turn.
 
 Many exchanges share a trunk. It takes requests until the server says that it goes away, or the endpoint is gone; then
 its last streams end and it closes. While streams are open and another sidecar is silent, it is asked by PING whether
@@ -6,8 +6,8 @@ it lives. Servers of others are asked nothing: gRPC's allow one PING in five min
 that sends more. When their machine is gone, the kernel notices (listener.watch); one that only hangs is as quiet as it
 would be without a mesh.
 
-Sources: RFC 9113 sections 6.7 (PING), 6.8 (GOAWAY), 8.1 (a whole response to an unread request), 8.7 (requests that
-are safe to send again); RFC 8441 section 3; gRPC's proposal A8 (who enforces what of keep-alive).
+Sources: RFC 9113 sections 6.7 (PING), 6.8 (GOAWAY), 8.7 (requests that are safe to send again); gRPC's proposal A8 (who
+enforces what of keep-alive).
 """
 
 from typing import TYPE_CHECKING, Final
@@ -15,16 +15,14 @@ from typing import TYPE_CHECKING, Final
 from contract.metrics import OUTBOUND
 from proxy.channel import SocketChannel
 from proxy.errors import WireFault
-from proxy.link import Link, LinkOwner, Mover
-from proxy.model import NO_BODY, Headers, RequestHead
+from proxy.link import Link, LinkOwner
+from proxy.model import Headers
 from proxy.parts import Parts
 from proxy.pool import Endpoint
-from proxy.seams import Leg, LegUser
-from proxy.wire.http2_head import protocol, read_response
-from proxy.wire.streams import CANCEL, REFUSED_STREAM, Settings
+from proxy.trunk_stream import TrunkStream
+from proxy.wire.streams import REFUSED_STREAM, Settings
 
 if TYPE_CHECKING:
-    from proxy.stream import Stream
     from proxy.trunks import TrunkFinder
 
 _LAZY_RATIO: Final = 8
@@ -35,178 +33,6 @@ and whether they moved on need not be watched (fast: bench case `http2`)."""
 def lazy_bytes(window_bytes: int) -> int:
     """Give what of a window may stay unacknowledged without holding anybody up."""
     return window_bytes // _LAZY_RATIO
-
-
-class TrunkStream(Leg, Mover):
-    """One request on a trunk."""
-
-    __slots__ = (
-        "_active_s",
-        "_has_body",
-        "_is_free",
-        "_is_held",
-        "_is_unheard",
-        "_trunk",
-        "_user",
-        "caller",
-        "stream_id",
-        "unacked_bytes",
-    )
-
-    def __init__(self, trunk: "Trunk") -> None:
-        self.stream_id = 0
-        self.caller: Stream | None = None
-        """Whose windows depend on this stream."""
-        self._active_s = trunk.parts.pump.now_s
-        self.unacked_bytes = 0
-        """Of the response's body: heard, and not moved on yet."""
-        self._is_unheard = True
-        self._trunk = trunk
-        self._user: LegUser | None = None
-        self._is_free = False
-        self._is_held = False
-        self._has_body = False
-
-    def __repr__(self) -> str:
-        return f"<TrunkStream {self.stream_id} of {self._trunk!r}>"
-
-    # the leg of an exchange
-
-    @property
-    def active_s(self) -> float:
-        return self._active_s
-
-    @property
-    def is_unheard(self) -> bool:
-        return self._is_unheard
-
-    @property
-    def is_over(self) -> bool:
-        """Whether nobody waits for more of the response."""
-        return self._user is None
-
-    def begin(self, user: LegUser, head: RequestHead, is_ended: bool) -> None:
-        self._user = user
-        trunk = self._trunk
-        if head.method == b"CONNECT" and protocol(head.fields) and not trunk.http2.has_connect_protocol:
-            trunk.parts.pump.defer(self._refuse_connect)
-            return
-        self.stream_id = stream_id = trunk.http2.request(head.fields, is_ended)
-        if not stream_id:
-            trunk.leave()
-            trunk.parts.pump.defer(self._refuse)
-            return
-        trunk.streams[stream_id] = self
-        trunk.link.touch()
-
-    def _refuse(self) -> None:
-        self.lose("stream-refused", REFUSED_STREAM)
-
-    def _refuse_connect(self) -> None:
-        self.lose("no-extended-connect", 0)
-
-    def write_body(self, data: bytes) -> None:
-        trunk = self._trunk
-        caller = self.caller
-        self._active_s = trunk.parts.pump.now_s
-        self._has_body = True
-        trunk.http2.send_body(self.stream_id, data, False)
-        if caller is not None and caller.unacked_bytes > trunk.lazy_bytes:
-            trunk.link.watch(self)
-        trunk.link.touch()
-
-    def end_request(self, trailers: Headers) -> None:
-        http2 = self._trunk.http2
-        if trailers:
-            http2.send_trailers(self.stream_id, trailers)
-        else:
-            http2.send_body(self.stream_id, b"", True)
-        self._trunk.link.touch()
-
-    def finish(self, is_request_done: bool, now_s: float) -> None:
-        """Let the stream close; when the server has answered without having read the request, break that off."""
-        self._user = None
-        self._is_held = False
-        self.acknowledge(0)
-        if not is_request_done or (self._has_body and self._trunk.http2.queued_bytes(self.stream_id)):
-            self._trunk.reset(self.stream_id, CANCEL)
-
-    def cancel(self, code: int) -> None:
-        self._user = None
-        self._is_held = False
-        self.acknowledge(0)
-        self._trunk.reset(self.stream_id, code)
-
-    def hold(self) -> None:
-        """Acknowledge nothing for now; at other times what has moved on, so that the window holds the server."""
-        self._is_held = True
-
-    def release(self) -> None:
-        """See `hold`; what has just been passed on is acknowledged when it has moved."""
-        self._is_held = False
-
-    def run_free(self) -> None:
-        self._is_free = True
-
-    @property
-    def queued_bytes(self) -> int:
-        return self._trunk.http2.queued_bytes(self.stream_id) if self.stream_id else 0
-
-    def acknowledge(self, queued_bytes: int) -> None:
-        """Of what was heard only these bytes are still on their way: let the server send more."""
-        moved_bytes = self.unacked_bytes - queued_bytes
-        if moved_bytes > 0 and not self._is_held:
-            trunk = self._trunk
-            self.unacked_bytes = queued_bytes
-            trunk.http2.acknowledge(self.stream_id, moved_bytes)
-            if moved_bytes > trunk.lazy_bytes // 2:  # else no window opens by it (fast)
-                trunk.link.touch()
-
-    def on_moved(self, queued_bytes: int) -> None:
-        """The server has taken more of the request: let the client send more."""
-        self._active_s = self._trunk.parts.pump.now_s
-        if self.caller is not None:
-            self.caller.acknowledge(queued_bytes)
-
-    # from the trunk
-
-    def on_head(self, fields: Headers, ended: bool) -> None:
-        user = self._user
-        self._is_unheard = False
-        self._active_s = self._trunk.parts.pump.now_s
-        if user is None:
-            return
-        head = read_response(fields, ended)
-        user.on_response(head)
-        if ended and head.framing == NO_BODY:
-            self.end(())
-
-    def on_body(self, data: bytes, ended: bool) -> None:
-        user = self._user
-        self.unacked_bytes += len(data)
-        self._active_s = self._trunk.parts.pump.now_s
-        if user is None:
-            self.acknowledge(0)
-            return
-        if data:
-            user.on_body(data)
-            if self._is_free:
-                self.acknowledge(0)
-        if ended:
-            self.end(())
-
-    def end(self, trailers: Headers) -> None:
-        user = self._user
-        if user is not None:
-            user.on_end(trailers)
-
-    def lose(self, reason: str, code: int) -> None:
-        """Tell the exchange, once, that no response will come, or no more of it."""
-        user, self._user = self._user, None
-        if user is not None:
-            if self.caller is not None:
-                self.caller.reset_code = code
-            user.on_server_lost(reason, code)
 
 
 class Trunk(LinkOwner):
@@ -222,6 +48,8 @@ class Trunk(LinkOwner):
         "is_settled",
         "lazy_bytes",
         "link",
+        "max_fields_count",
+        "max_head_bytes",
         "parts",
         "streams",
         "waiters",
@@ -241,7 +69,9 @@ class Trunk(LinkOwner):
         """Who can only go on then."""
         self._ping_s = 0.0
         self._is_closed = False
-        settings = Settings(False, 0, config.http2_window_bytes, config.max_head_bytes)
+        self.max_head_bytes: int = config.max_head_bytes
+        self.max_fields_count: int = config.max_fields_count
+        settings = Settings(False, 0, config.http2_window_bytes, config.max_head_bytes, config.max_fields_count)
         self.link: Final = Link(self, channel, parts.pump, settings)
         self.http2: Final = self.link.http2
         parts.pool.trunks[self] = None
@@ -298,6 +128,9 @@ class Trunk(LinkOwner):
             word = "stream-refused" if code == REFUSED_STREAM and stream.is_unheard else "stream-reset"
             stream.lose(f"{word}:code {code} of {self.endpoint.address}", code)
 
+    def on_malformed(self, stream_id: int, code: int) -> None:
+        self.count("malformed-message")
+
     def on_closed(self, stream_id: int, code: int) -> None:
         """Without a reset before: refused by GOAWAY (code 7), or reset by us since the server broke its protocol."""
         self.link.forget(stream_id)
@@ -330,9 +163,13 @@ class Trunk(LinkOwner):
 
     def on_fault(self, fault: WireFault) -> None:
         """The server broke HTTP/2: none of its streams can go on."""
-        direction = dict(self.endpoint.http.labels).get("direction", OUTBOUND)
-        self.parts.meter.count("http2_faults_total", (("direction", direction), ("reason", fault.reason)))
+        self.count(fault.reason)
         self.lose(f"bad-response:{fault}, from {self.endpoint.address}")
+
+    def count(self, reason: str) -> None:
+        """Count a fault of the server's."""
+        direction = dict(self.endpoint.http.labels).get("direction", OUTBOUND)
+        self.parts.meter.count("http2_faults_total", (("direction", direction), ("reason", reason)))
 
     def on_gone(self) -> None:
         self.lose("server-closed")

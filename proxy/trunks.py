@@ -14,7 +14,8 @@ from proxy.parts import Parts
 from proxy.policy import balance
 from proxy.pool import Endpoint
 from proxy.seams import Dial, Dialler
-from proxy.trunk import Trunk, TrunkStream
+from proxy.trunk import Trunk
+from proxy.trunk_stream import TrunkStream
 from proxy.wire.http2_head import protocol
 
 

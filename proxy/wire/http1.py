@@ -56,11 +56,11 @@ class RequestReader(MessageReader[RequestSink]):
 
     __slots__ = ("_is_begun", "_is_upgraded", "_method")
 
-    def __init__(self, sink: RequestSink, max_head_bytes: int) -> None:
+    def __init__(self, sink: RequestSink, max_head_bytes: int, max_fields_count: int = 2048) -> None:
         self._method = b""
         self._is_begun = False
         self._is_upgraded = False
-        super().__init__(sink, max_head_bytes)
+        super().__init__(sink, max_head_bytes, max_fields_count)
 
     def release(self) -> None:
         self.sink = NOBODY
@@ -138,13 +138,13 @@ class ResponseReader(MessageReader[ResponseSink]):
 
     __slots__ = ("_method", "is_personal", "keep_alive")
 
-    def __init__(self, sink: ResponseSink, max_head_bytes: int) -> None:
+    def __init__(self, sink: ResponseSink, max_head_bytes: int, max_fields_count: int = 2048) -> None:
         self._method = b"GET"
         self.is_personal = False
         """Whether the connection has come to know its client (wire.credentials), which lasts as long as it does."""
         self.keep_alive = False
         """Whether the server lets its connection live on after the response whose head was read last."""
-        super().__init__(sink, max_head_bytes)
+        super().__init__(sink, max_head_bytes, max_fields_count)
 
     def expect(self, method: bytes) -> None:
         """Make ready for the response to the next request."""

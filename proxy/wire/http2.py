@@ -32,6 +32,7 @@ from proxy.wire.streams import (
     MAX_WINDOW_BYTES,
     NO_ERROR,
     PROTOCOL_ERROR,
+    REFUSED_STREAM,
     Http2Sink,
     Settings,
     fault_word,
@@ -243,7 +244,10 @@ class Http2:
         elif stream_id in self._reset_ids:
             self._reset_ids.discard(stream_id)
         elif self.is_server:
+            self._sink.on_malformed(stream_id, code)
             self._charge(self._errors, "stream-errors")
+        elif code != REFUSED_STREAM:  # by GOAWAY
+            self._sink.on_malformed(stream_id, code)
         self._sink.on_closed(stream_id, code)
 
     def _on_connection_closed(self, code: int, text: bytes) -> None:
@@ -371,7 +375,7 @@ class Http2:
 
 
 def _connect(settings: Settings) -> ngh2.Connection:
-    hard_bytes = settings.head_bytes * _HARD_HEAD_RATIO
+    hard_bytes = settings.head_list_bytes * _HARD_HEAD_RATIO
     config = ngh2.Configuration(
         auto_window_update=False,
         peer_max_concurrent_streams=_FIRST_STREAMS_COUNT,
@@ -380,8 +384,9 @@ def _connect(settings: Settings) -> ngh2.Connection:
         max_continuations=max(8, hard_bytes // 16384 + 2),
         stream_reset_rate_limit=(_UNLIMITED, _UNLIMITED),
         max_inbound_header_list_size=hard_bytes,
+        max_inbound_header_count=settings.fields_count * _HARD_HEAD_RATIO,
     )
-    values = {_INITIAL_WINDOW_SIZE: settings.window_bytes, _MAX_HEADER_LIST_SIZE: settings.head_bytes}
+    values = {_INITIAL_WINDOW_SIZE: settings.window_bytes, _MAX_HEADER_LIST_SIZE: settings.head_list_bytes}
     if settings.is_server:
         values[_MAX_CONCURRENT_STREAMS] = settings.streams_count
         values[_ENABLE_CONNECT_PROTOCOL] = 1

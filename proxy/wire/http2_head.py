@@ -14,14 +14,15 @@ from proxy.errors import WireFault
 from proxy.model import NO_BODY, UNTIL_CLOSE, Headers, RequestHead, ResponseHead
 from proxy.wire.grpc import parse_status
 
-_HEADER_BYTES: Final = 32
-"""What each header counts for beside its bytes (RFC 9113 section 6.5.2)."""
+_HEADER_BYTES: Final = 4
+"""What each header counts for beside its bytes: a colon, a space and the line's end, so that both versions have one
+limit."""
 
 _GRPC: Final = b"application/grpc"
 _MARK: Final = b"x-tulle-"
 
 
-def read_request(fields: Headers, ended: bool, max_head_bytes: int) -> RequestHead:
+def read_request(fields: Headers, ended: bool, max_head_bytes: int, max_fields_count: int = 2048) -> RequestHead:
     """Read a request's headers; raise WireFault, whose reason has the status to answer with."""
     size_bytes = _HEADER_BYTES * len(fields)
     method = path = authority = host = b""
@@ -47,8 +48,8 @@ def read_request(fields: Headers, ended: bool, max_head_bytes: int) -> RequestHe
             host = value
         elif (size == 12 and name == b"grpc-timeout") or (size >= 8 and name[0] == 120 and name.startswith(_MARK)):
             has_marks = True
-    if size_bytes > max_head_bytes:
-        raise WireFault("head-too-large", f"{size_bytes} bytes of headers")
+    if size_bytes > max_head_bytes or len(fields) > max_fields_count:
+        raise _too_large(fields, size_bytes)
     if host and authority and host != authority and host.lower() != authority.lower():
         raise WireFault("host-conflict", f"{_text(authority)} and {_text(host)}")
     if (authority or host).find(b"@") >= 0:  # fast: `in` tries a number first, and fails
@@ -57,8 +58,11 @@ def read_request(fields: Headers, ended: bool, max_head_bytes: int) -> RequestHe
     return RequestHead(b"", method, path or authority, 1, framing, length_bytes, True, b"", has_marks, fields, is_grpc)
 
 
-def read_response(fields: Headers, ended: bool) -> ResponseHead:
-    """Read a response's headers, informational or final."""
+def read_response(
+    fields: Headers, ended: bool, max_head_bytes: int = 65536, max_fields_count: int = 2048
+) -> ResponseHead:
+    """Read a response's headers, informational or final; raise WireFault for those that are too large."""
+    size_bytes = _HEADER_BYTES * len(fields)
     status = 0
     framing = NO_BODY if ended else UNTIL_CLOSE
     length_bytes = 0
@@ -67,6 +71,7 @@ def read_response(fields: Headers, ended: bool) -> ResponseHead:
     has_marks = False
     for name, value in fields:
         size = len(name)
+        size_bytes += size + len(value)
         if size == 7 and name == b":status":
             status = int(value)
         elif size == 14 and name == b"content-length":
@@ -77,6 +82,8 @@ def read_response(fields: Headers, ended: bool) -> ResponseHead:
             has_marks = True
             if name == b"x-tulle-error":
                 error = value
+    if size_bytes > max_head_bytes or len(fields) > max_fields_count:
+        raise _too_large(fields, size_bytes)
     return ResponseHead(b"", status, 1, framing, length_bytes, True, error, fields, grpc_status, has_marks)
 
 
@@ -92,6 +99,10 @@ def protocol(fields: Headers) -> bytes:
 
 def _is_grpc(content_type: bytes) -> bool:
     return content_type.startswith(_GRPC) and content_type[16:17] in (b"", b"+", b";")
+
+
+def _too_large(fields: Headers, size_bytes: int) -> WireFault:
+    return WireFault("head-too-large", f"{size_bytes} bytes of headers, {len(fields)} fields")
 
 
 def _text(value: bytes) -> str:

@@ -29,6 +29,9 @@ BLANK: Final = b"\r\n\r\n"
 _ALONE_BYTES: Final = 2048
 """Up to here bytes that end like a head are first taken for nothing but that (fast: bench case `http1`)."""
 
+_OTHER_LINES_COUNT: Final = 3
+"""Lines of a head that are no fields: the first, the empty one, and the nothing behind it."""
+
 HEAD: Final = 0
 BODY: Final = 1
 DONE: Final = 2
@@ -85,6 +88,7 @@ class MessageReader(Generic[S]):
         "_complete",
         "_held",
         "_left_bytes",
+        "_max_fields_count",
         "_max_head_bytes",
         "_parser",
         "_payload",
@@ -96,9 +100,10 @@ class MessageReader(Generic[S]):
         "sink",
     )
 
-    def __init__(self, sink: S, max_head_bytes: int) -> None:
+    def __init__(self, sink: S, max_head_bytes: int, max_fields_count: int) -> None:
         self.sink = sink
         self._max_head_bytes = max_head_bytes
+        self._max_fields_count = max_fields_count
         self._state = HEAD
         self._held = b""
         self._tail = b""
@@ -182,7 +187,11 @@ class MessageReader(Generic[S]):
         if end >= 0:
             self._held = b""
             self._skipped_bytes = 0
-            self._on_head(head, lines if lines is not None else head.split(CRLF))
+            if lines is None:
+                lines = head.split(CRLF)
+            if len(lines) > self._max_fields_count + _OTHER_LINES_COUNT:
+                raise WireFault("head-too-large", f"more than {self._max_fields_count} fields")
+            self._on_head(head, lines)
         else:
             self._held = whole
 

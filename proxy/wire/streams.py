@@ -13,7 +13,8 @@ ENHANCE_YOUR_CALM: Final = 11
 MAX_STREAM_ID: Final = 2**31 - 1
 MAX_WINDOW_BYTES: Final = 2**31 - 1
 """Codes of RST_STREAM and GOAWAY; the largest number of a stream, and of a window's bytes."""
-
+FIELD_BYTES: Final = 32
+"""What each field of a head counts for beside its name and value (RFC 9113 section 6.5.2)."""
 
 _FAULTS: Final = (
     ("CONTINUATION", "continuation-flood"),
@@ -33,7 +34,14 @@ class Settings(NamedTuple):
     window_bytes: int = 262144
     """Of each stream: what the peer may send before it is acknowledged."""
     head_bytes: int = 65536
-    """Largest list of headers, as RFC 9113 section 6.5.2 counts."""
+    """Largest head, as HTTP/1 would write it (see http2_head)."""
+    fields_count: int = 2048
+    """Most fields of a head."""
+
+    @property
+    def head_list_bytes(self) -> int:
+        """The largest head with the most fields, as RFC 9113 section 6.5.2 counts."""
+        return self.head_bytes + FIELD_BYTES * self.fields_count
 
 
 class Http2Sink(Protocol):
@@ -57,7 +65,12 @@ class Http2Sink(Protocol):
         ...
 
     def on_closed(self, stream_id: int, code: int) -> None:
-        """Both directions are over; with a code and no reset before it, the peer has broken the stream's protocol."""
+        """Both directions are over."""
+        ...
+
+    def on_malformed(self, stream_id: int, code: int) -> None:
+        """What the peer sent on the stream was malformed, and is answered by a reset with this code; `on_closed`
+        follows. Mostly nothing was heard of the stream before. What exactly was wrong libnghttp2 does not tell."""
         ...
 
     def on_goaway(self, last_stream_id: int, code: int) -> None:

@@ -52,6 +52,9 @@ class Notes:
     def on_reset(self, stream_id: int, code: int) -> None:
         self.events.append(("reset", stream_id, code))
 
+    def on_malformed(self, stream_id: int, code: int) -> None:
+        self.events.append(("malformed", stream_id, code))
+
     def on_closed(self, stream_id: int, code: int) -> None:
         self.events.append(("closed", stream_id, code))
 

@@ -16,7 +16,8 @@ from proxy.link import BLIND_BYTES, Link
 from proxy.model import Headers
 from proxy.multiplex import Multiplex
 from proxy.stream import Stream
-from proxy.trunk import Trunk, TrunkStream
+from proxy.trunk import Trunk
+from proxy.trunk_stream import TrunkStream
 from proxy.wire.streams import MAX_STREAM_ID, NO_ERROR, Settings
 
 WEBSOCKET: Headers = ((b":method", b"CONNECT"), (b":protocol", b"websocket"), *GET[1:])

@@ -171,7 +171,7 @@ def test_a_server_that_resets_all_its_streams_is_the_business_of_their_owners() 
 def test_heads_up_to_the_hard_limit_are_heard() -> None:
     """A head over the soft limit is still decoded, so that the stream gets an answer and its siblings live."""
     large = tuple((b"x-%d" % i, b"v" * 1000) for i in range(6))
-    settings = Settings(True, head_bytes=2048)
+    settings = Settings(True, head_bytes=2048, fields_count=16)
     reason, notes, _ = serve([START, head(Encoder(), 1, GET + large)], 0.0, settings)
     assert reason == ""
     assert notes.of("head") == [(1, GET + large, True)]
