@@ -298,6 +298,16 @@ class App:
             ("trunk_streams", self._count_trunk_streams, "Requests on them."),
             ("trunk_streams_limit", lambda: config.trunk_streams_count, "Requests allowed on one of them."),
             ("http2_streams_limit", lambda: config.http2_streams_count, "Requests allowed on one client connection."),
+            (
+                "http2_connection_window_bytes",
+                lambda: config.connection_window_bytes(config.http2_streams_count),
+                "Bytes of a client's HTTP/2 connection on their way.",
+            ),
+            (
+                "trunk_window_bytes",
+                lambda: config.connection_window_bytes(config.trunk_streams_count),
+                "Bytes of an HTTP/2 server connection on their way.",
+            ),
             ("http2_window_bytes", lambda: config.http2_window_bytes, "Bytes of an HTTP/2 stream on their way."),
             ("head_limit_bytes", lambda: config.max_head_bytes, "Bytes of a head allowed."),
             ("head_fields_limit", lambda: config.max_fields_count, "Fields of a head allowed."),

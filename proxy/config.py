@@ -155,13 +155,31 @@ class Config:
         1000, "requests on one HTTP/2 server connection; more, or more than it allows, open another", "requests", 1
     )
     http2_window_bytes: int = _setting(
-        262144, "bytes of one HTTP/2 stream and direction that are on their way", "bytes", 16384, 2**28
+        262144, "bytes of one HTTP/2 stream and direction that are on their way, at most", "bytes", 16384, 2**28
+    )
+    http2_first_window_bytes: int = _setting(
+        65536, "the same, of a stream that has not moved much yet", "bytes", 16384, 2**28
+    )
+    http2_shared_window_bytes: int = _setting(
+        2**24, "bytes that the streams of one HTTP/2 connection may have on their way beyond that", "bytes", 0, 2**30
     )
     max_targets_count: int = _setting(4096, "destinations in use at once; more pass through", "destinations", 1, 4096)
     max_series_count: int = _setting(2000, "metric series; more fall into an overflow series", "series", 16, 2000)
     splice_after_bytes: int = _setting(
         262144, "bytes in one direction after which an opaque relay is spliced; 0: never", "bytes", 0
     )
+
+    @property
+    def first_window_bytes(self) -> int:
+        """The window that an HTTP/2 stream begins with."""
+        return min(self.http2_first_window_bytes, self.http2_window_bytes)
+
+    def connection_window_bytes(self, streams_count: int) -> int:
+        """The window of an HTTP/2 connection: twice what all its streams can be allowed; so none waits for another.
+
+        Twice, because libnghttp2 tells the peer of room only when half of a window is free.
+        """
+        return 2 * (self.first_window_bytes * streams_count + self.http2_shared_window_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,8 +231,11 @@ def read(environ: Mapping[str, str]) -> Config:
         config = Config(**values)
         if config.buffer_low_bytes >= config.buffer_high_bytes:
             faults.append("TULLE_PROXY_BUFFER_LOW_BYTES must be less than TULLE_PROXY_BUFFER_HIGH_BYTES")
-        if config.http2_window_bytes * max(config.http2_streams_count, config.trunk_streams_count) >= 2**31:
-            faults.append("TULLE_PROXY_HTTP2_WINDOW_BYTES times the larger of the counts of streams must be below 2^31")
+        if config.connection_window_bytes(max(config.http2_streams_count, config.trunk_streams_count)) >= 2**31:
+            faults.append(
+                "TULLE_PROXY_HTTP2_FIRST_WINDOW_BYTES times the larger of the counts of streams, "
+                "plus TULLE_PROXY_HTTP2_SHARED_WINDOW_BYTES, must be below 2^30"
+            )
         ports = (config.outbound_port, config.inbound_port, config.admin_port)
         if len(set(ports)) < 3:
             faults.append("TULLE_PROXY_OUTBOUND_PORT, _INBOUND_PORT and _ADMIN_PORT must differ")

@@ -5,12 +5,11 @@ from typing import TYPE_CHECKING
 
 from proxy.channel import SocketChannel
 from proxy.errors import WireFault
-from proxy.link import Link, LinkOwner
+from proxy.link import Link, LinkOwner, Windows
 from proxy.model import Direction, Headers
 from proxy.parts import Limited, Parts
 from proxy.stream import Stream
 from proxy.targets import Target
-from proxy.trunk import lazy_bytes
 from proxy.wire.http2_head import read_request
 from proxy.wire.streams import CANCEL, INTERNAL_ERROR, NO_ERROR, Settings
 
@@ -36,6 +35,7 @@ class Multiplex(LinkOwner, Limited):
         "session",
         "streams",
         "target",
+        "windows",
     )
 
     def __init__(self, session: "Session", channel: SocketChannel, target: Target) -> None:
@@ -48,11 +48,17 @@ class Multiplex(LinkOwner, Limited):
         self._ends_at_s = 0.0
         self._is_over = False
         config = self.parts.config
-        self.lazy_bytes = lazy_bytes(config.http2_window_bytes)
+        self.windows = Windows(config)
+        self.lazy_bytes = self.windows.lazy_bytes
         self._max_head_bytes: int = config.max_head_bytes
         self._max_fields_count: int = config.max_fields_count
         settings = Settings(
-            True, config.http2_streams_count, config.http2_window_bytes, config.max_head_bytes, config.max_fields_count
+            True,
+            config.http2_streams_count,
+            config.first_window_bytes,
+            config.connection_window_bytes(config.http2_streams_count),
+            config.max_head_bytes,
+            config.max_fields_count,
         )
         self.link = Link(self, channel, self.parts.pump, settings)
         self.http2 = self.link.http2
@@ -67,10 +73,14 @@ class Multiplex(LinkOwner, Limited):
     def on_eof(self) -> None:
         self.link.on_eof()
 
-    def acknowledge(self, stream_id: int, size_bytes: int) -> None:
-        self.http2.acknowledge(stream_id, size_bytes)
-        if size_bytes > self.lazy_bytes // 2:  # else no window opens by it (fast)
+    def acknowledge(self, stream: Stream, size_bytes: int) -> None:
+        stream.moved_bytes += size_bytes
+        if stream.moved_bytes > self.lazy_bytes // 2:  # else no window opens by it (fast)
+            stream.moved_bytes = 0
+            if not stream.has_grown and stream.exchange is not None:
+                stream.has_grown = self.windows.grow(self.http2, stream.stream_id)
             self.link.touch()
+        self.http2.acknowledge(stream.stream_id, size_bytes)
 
     # from the connection
 
@@ -116,6 +126,8 @@ class Multiplex(LinkOwner, Limited):
         stream = self.streams.pop(stream_id, None)
         if stream is not None:
             self._abort(stream, code or CANCEL, "broke its stream")
+            if stream.has_grown:
+                self.windows.give_back()
         if not self.streams:
             self.idle_since_s = self.parts.pump.now_s
 

@@ -34,6 +34,8 @@ class Stream(Caller, Mover):
         "_multiplex",
         "direction",
         "exchange",
+        "has_grown",
+        "moved_bytes",
         "own",
         "parts",
         "reset_code",
@@ -59,6 +61,10 @@ class Stream(Caller, Mover):
         self._multiplex = multiplex
         self._leg: TrunkStream | None = None
         self._is_ended = False
+        self.moved_bytes = 0
+        """Acknowledged, and perhaps not told to the client yet."""
+        self.has_grown = False
+        """The window of its request is as large as any can be."""
 
     def __repr__(self) -> str:
         return f"<Stream {self.stream_id} unacked={self.unacked_bytes} {'ended' if self._is_ended else 'open'}>"
@@ -99,7 +105,7 @@ class Stream(Caller, Mover):
         if moved_bytes > 0:
             self.unacked_bytes = queued_bytes
             self._active_s = self.parts.pump.now_s
-            self._multiplex.acknowledge(self.stream_id, moved_bytes)
+            self._multiplex.acknowledge(self, moved_bytes)
 
     def abort(self, code: int) -> None:
         """The client has no more use for the answer."""

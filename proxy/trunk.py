@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from contract.metrics import OUTBOUND
 from proxy.channel import SocketChannel
 from proxy.errors import WireFault
-from proxy.link import Link, LinkOwner
+from proxy.link import Link, LinkOwner, Windows
 from proxy.model import Headers
 from proxy.parts import Parts
 from proxy.pool import Endpoint
@@ -24,15 +24,6 @@ from proxy.wire.streams import REFUSED_STREAM, Settings
 
 if TYPE_CHECKING:
     from proxy.trunks import TrunkFinder
-
-_LAZY_RATIO: Final = 8
-"""Bytes below this share of a window are acknowledged at the end of the stream: most responses need no WINDOW_UPDATE,
-and whether they moved on need not be watched (fast: bench case `http2`)."""
-
-
-def lazy_bytes(window_bytes: int) -> int:
-    """Give what of a window may stay unacknowledged without holding anybody up."""
-    return window_bytes // _LAZY_RATIO
 
 
 class Trunk(LinkOwner):
@@ -53,6 +44,7 @@ class Trunk(LinkOwner):
         "parts",
         "streams",
         "waiters",
+        "windows",
     )
 
     def __init__(self, parts: Parts, endpoint: Endpoint, channel: SocketChannel) -> None:
@@ -60,7 +52,8 @@ class Trunk(LinkOwner):
         self.parts = parts
         self.endpoint = endpoint
         self.streams: dict[int, TrunkStream] = {}
-        self.lazy_bytes = lazy_bytes(config.http2_window_bytes)
+        self.windows: Final = Windows(config)
+        self.lazy_bytes = self.windows.lazy_bytes
         self._max_streams_count: int = config.trunk_streams_count
         self.idle_since_s = parts.pump.now_s
         self.is_settled = False
@@ -71,7 +64,14 @@ class Trunk(LinkOwner):
         self._is_closed = False
         self.max_head_bytes: int = config.max_head_bytes
         self.max_fields_count: int = config.max_fields_count
-        settings = Settings(False, 0, config.http2_window_bytes, config.max_head_bytes, config.max_fields_count)
+        settings = Settings(
+            False,
+            0,
+            config.first_window_bytes,
+            config.connection_window_bytes(config.trunk_streams_count),
+            config.max_head_bytes,
+            config.max_fields_count,
+        )
         self.link: Final = Link(self, channel, parts.pump, settings)
         self.http2: Final = self.link.http2
         parts.pool.trunks[self] = None
@@ -124,7 +124,7 @@ class Trunk(LinkOwner):
     def on_reset(self, stream_id: int, code: int) -> None:
         stream = self.streams.pop(stream_id, None)
         if stream is not None:
-            stream.acknowledge(0)
+            self._on_end(stream)
             word = "stream-refused" if code == REFUSED_STREAM and stream.is_unheard else "stream-reset"
             stream.lose(f"{word}:code {code} of {self.endpoint.address}", code)
 
@@ -136,7 +136,7 @@ class Trunk(LinkOwner):
         self.link.forget(stream_id)
         stream = self.streams.pop(stream_id, None)
         if stream is not None:
-            stream.acknowledge(0)
+            self._on_end(stream)
             if not stream.is_over:
                 address = self.endpoint.address
                 if code == REFUSED_STREAM:
@@ -145,6 +145,11 @@ class Trunk(LinkOwner):
                     stream.lose(f"bad-response:malformed, from {address}", code)
         if not self.streams:
             self._on_idle()
+
+    def _on_end(self, stream: TrunkStream) -> None:
+        stream.acknowledge(0)
+        if stream.has_grown:
+            self.windows.give_back()
 
     def on_goaway(self, last_stream_id: int, code: int) -> None:
         self.leave()

@@ -26,9 +26,11 @@ class TrunkStream(Leg, Mover):
         "_is_free",
         "_is_held",
         "_is_unheard",
+        "_moved_bytes",
         "_trunk",
         "_user",
         "caller",
+        "has_grown",
         "stream_id",
         "unacked_bytes",
     )
@@ -46,6 +48,10 @@ class TrunkStream(Leg, Mover):
         self._is_free = False
         self._is_held = False
         self._has_body = False
+        self._moved_bytes = 0
+        """Acknowledged, and perhaps not told to the server yet."""
+        self.has_grown = False
+        """Its window is as large as any can be."""
 
     def __repr__(self) -> str:
         return f"<TrunkStream {self.stream_id} of {self._trunk!r}>"
@@ -138,9 +144,13 @@ class TrunkStream(Leg, Mover):
         if moved_bytes > 0 and not self._is_held:
             trunk = self._trunk
             self.unacked_bytes = queued_bytes
-            trunk.http2.acknowledge(self.stream_id, moved_bytes)
-            if moved_bytes > trunk.lazy_bytes // 2:  # else no window opens by it (fast)
+            self._moved_bytes += moved_bytes
+            if self._moved_bytes > trunk.lazy_bytes // 2:  # else no window opens by it (fast)
+                self._moved_bytes = 0
+                if not self.has_grown and self._user is not None:
+                    self.has_grown = trunk.windows.grow(trunk.http2, self.stream_id)
                 trunk.link.touch()
+            trunk.http2.acknowledge(self.stream_id, moved_bytes)
 
     def on_moved(self, queued_bytes: int) -> None:
         """The server has taken more of the request: let the client send more."""

@@ -1,4 +1,4 @@
-"""A token bucket for one kind of nuisance on one connection. Pure."""
+"""Token buckets, one for each kind of nuisance on one connection. Pure."""
 
 from typing import Final
 
@@ -35,3 +35,17 @@ class Bucket:
         """Earn what a count of honest work has grown by since the last call."""
         self.earn(total_count - self._earned_count)
         self._earned_count = total_count
+
+
+class Buckets:
+    """Those of one HTTP/2 connection; each holds a burst, and then so many a second."""
+
+    __slots__ = ("empty", "errors", "pings", "resets", "settings", "updates")
+
+    def __init__(self, now_s: float) -> None:
+        self.resets = Bucket(1000, 33, now_s)
+        self.errors = Bucket(1000, 33, now_s)
+        self.settings = Bucket(100, 10, now_s)
+        self.pings = Bucket(200, 100, now_s)
+        self.empty = Bucket(200, 20, now_s)
+        self.updates = Bucket(4000, 1000, now_s)

@@ -6,8 +6,8 @@ every kind of frame that costs the receiver more than the sender has a token buc
 honest work, so that each flood can be told from the others and from heavy but honest use.
 
 Flow control. A stream's window opens when its bytes are acknowledged (`acknowledge`), which the owner does when they
-have gone on; so a stream holds at most one window. The connection's window is as large as it can be and is never what
-stops a peer: many streams with a full window each cannot stop another one.
+have gone on; so a stream holds at most one window. The owner may enlarge it (`enlarge`), and sees to it that the
+windows of all streams together are no larger than the connection's: so many full streams cannot stop another one.
 
 Resets overtake: what is queued on a stream is lost when it is reset. Who wants a response to arrive before a reset
 asks `is_drained` first. A frame that a peer may not send ends the connection: `feed` or `take_output` raises WireFault,
@@ -25,11 +25,10 @@ import ngh2
 
 from proxy.errors import WireFault
 from proxy.model import Headers
-from proxy.wire.bucket import Bucket
+from proxy.wire.bucket import Bucket, Buckets
 from proxy.wire.streams import (
     ENHANCE_YOUR_CALM,
     MAX_STREAM_ID,
-    MAX_WINDOW_BYTES,
     NO_ERROR,
     PROTOCOL_ERROR,
     REFUSED_STREAM,
@@ -76,21 +75,16 @@ class Http2:
     """One side of a connection. The owner feeds it what arrives, and sends what `take_output` gives after each call."""
 
     __slots__ = (
+        "_buckets",
         "_connection",
-        "_empty",
-        "_errors",
         "_farewell",
         "_heads_count",
         "_kept",
         "_kept_id",
         "_peer_code",
-        "_pings",
         "_reset_ids",
-        "_resets",
         "_sends_count",
-        "_settings",
         "_sink",
-        "_updates",
         "has_connect_protocol",
         "is_acknowledged",
         "is_over",
@@ -123,12 +117,7 @@ class Http2:
         self._heads_count = 0
         self._kept = b""
         self._kept_id = 0
-        self._resets = Bucket(1000, 33, now_s)
-        self._errors = Bucket(1000, 33, now_s)
-        self._settings = Bucket(100, 10, now_s)
-        self._pings = Bucket(200, 100, now_s)
-        self._empty = Bucket(200, 20, now_s)
-        self._updates = Bucket(4000, 1000, now_s)
+        self._buckets = Buckets(now_s)
         self._connection = _connect(settings)
 
     def __repr__(self) -> str:
@@ -188,12 +177,12 @@ class Http2:
                 data: bytes = event.data
                 ended: bool = event.end_stream
                 if not data and not ended:
-                    self._empty.earn_to(self._heads_count * _EMPTY_PER_HEAD)
-                    self._charge(self._empty, "empty-frames")
+                    self._buckets.empty.earn_to(self._heads_count * _EMPTY_PER_HEAD)
+                    self._charge(self._buckets.empty, "empty-frames")
                 sink.on_body(event.stream_id, data, ended)
             elif kind is ngh2.WindowUpdated:
-                self._updates.earn_to(self._sends_count * _UPDATES_PER_SEND)
-                self._charge(self._updates, "window-flood")
+                self._buckets.updates.earn_to(self._sends_count * _UPDATES_PER_SEND)
+                self._charge(self._buckets.updates, "window-flood")
             elif kind is ngh2.TrailersReceived:
                 sink.on_trailers(event.stream_id, event.headers)
             else:
@@ -206,23 +195,23 @@ class Http2:
         if isinstance(event, ngh2.StreamReset):
             self._reset_ids.add(event.stream_id)
             if self.is_server:
-                self._charge(self._resets, "rapid-reset")
+                self._charge(self._buckets.resets, "rapid-reset")
             sink.on_reset(event.stream_id, event.error_code)
         elif isinstance(event, ngh2.InformationalResponseReceived):
             sink.on_informational(event.stream_id, event.headers)
         elif isinstance(event, ngh2.PingReceived):
-            self._pings.earn_to(self._sends_count * _PINGS_PER_SEND)
-            self._charge(self._pings, "ping-flood")
+            self._buckets.pings.earn_to(self._sends_count * _PINGS_PER_SEND)
+            self._charge(self._buckets.pings, "ping-flood")
         elif isinstance(event, ngh2.PingAcknowledged):
-            self._charge(self._pings, "ping-flood")
+            self._charge(self._buckets.pings, "ping-flood")
             sink.on_ping_ack()
         elif isinstance(event, ngh2.SettingsReceived):
-            self._charge(self._settings, "settings-flood")
+            self._charge(self._buckets.settings, "settings-flood")
             self._on_settings(event.settings)
         elif isinstance(event, ngh2.SettingsAcknowledged):
             self.is_acknowledged = True
         elif isinstance(event, ngh2.GoAwayReceived):
-            self._charge(self._settings, "settings-flood")
+            self._charge(self._buckets.settings, "settings-flood")
             self._peer_code = event.error_code
             sink.on_goaway(event.last_stream_id, event.error_code)
         elif isinstance(event, ngh2.ConnectionClosed):
@@ -240,12 +229,12 @@ class Http2:
 
     def _on_closed(self, stream_id: int, code: int) -> None:
         if code == NO_ERROR:
-            self._resets.earn(1)  # a client that lets most of its requests finish may cancel as many
+            self._buckets.resets.earn(1)  # a client that lets most of its requests finish may cancel as many
         elif stream_id in self._reset_ids:
             self._reset_ids.discard(stream_id)
         elif self.is_server:
             self._sink.on_malformed(stream_id, code)
-            self._charge(self._errors, "stream-errors")
+            self._charge(self._buckets.errors, "stream-errors")
         elif code != REFUSED_STREAM:  # by GOAWAY
             self._sink.on_malformed(stream_id, code)
         self._sink.on_closed(stream_id, code)
@@ -350,10 +339,20 @@ class Http2:
         except ngh2.NGH2Error:
             pass
 
+    def enlarge(self, stream_id: int, window_bytes: int) -> None:
+        """Let the peer have so much of a stream on its way from now on."""
+        with suppress(ngh2.NGH2Error):
+            self._connection.set_local_window_size(window_bytes, stream_id=stream_id)
+
     def queued_bytes(self, stream_id: int) -> int:
         """Tell how much of a stream's body `take_output` has not given yet."""
         self._let_go()
         return self._connection.queued_body_size(stream_id)
+
+    @property
+    def held_bytes(self) -> int:
+        """All that `take_output` has not given yet of bodies."""
+        return self._connection.queued_body_size() + len(self._kept)
 
     def is_drained(self, stream_id: int) -> bool:
         """Tell whether all that was written on a stream has left."""
@@ -364,7 +363,7 @@ class Http2:
             self._connection.ping()
 
     def announce_end(self) -> None:
-        """Ask the client to open no more streams; those on their way are still served."""
+        """Ask for no more streams; those on their way are still served."""
         with suppress(ngh2.NGH2Error):
             self._connection.send_shutdown_notice()
 
@@ -394,5 +393,5 @@ def _connect(settings: Settings) -> ngh2.Connection:
         values[_ENABLE_PUSH] = 0
     connection = ngh2.Connection(ngh2.Role.SERVER if settings.is_server else ngh2.Role.CLIENT, config)
     connection.initiate_connection(values)
-    connection.set_local_window_size(MAX_WINDOW_BYTES)
+    connection.set_local_window_size(settings.connection_window_bytes)
     return connection

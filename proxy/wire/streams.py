@@ -32,7 +32,9 @@ class Settings(NamedTuple):
     streams_count: int = 250
     """Streams that the peer may have open at once."""
     window_bytes: int = 262144
-    """Of each stream: what the peer may send before it is acknowledged."""
+    """Of each stream: what the peer may send before it is acknowledged, unless the window is enlarged."""
+    connection_window_bytes: int = MAX_WINDOW_BYTES
+    """The same, of all streams together."""
     head_bytes: int = 65536
     """Largest head, as HTTP/1 would write it (see http2_head)."""
     fields_count: int = 2048
