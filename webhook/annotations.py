@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from contract import kinds, names
 from contract.lists import PortRange, Subnet, merge_ports, parse_ports, parse_subnets
+from contract.spelling import cut, nearest
 from webhook.quantities import parse_cpu, parse_memory
 from webhook.settings import LOG_LEVELS, Resources, Settings
 

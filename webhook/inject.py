@@ -11,6 +11,7 @@ from typing import Any
 import jsonpatch
 
 from contract import VERSION, names, ports
+from contract.spelling import cut, nearest
 from webhook import containers, pods, probes
 from webhook.annotations import Options, Refused, read_options, to_freeze
 from webhook.meshes import other_mesh
