@@ -8,6 +8,7 @@ import os
 import sys
 from typing import NoReturn
 
+from controller import listening
 from controller.settings import SettingsError, read_settings
 
 
@@ -17,6 +18,10 @@ def main() -> None:
         settings = read_settings(os.environ)
     except SettingsError as fault:
         _end(str(fault), 2)
+    try:
+        listener = listening.listen(settings)
+    except OSError as fault:
+        _end(f"cannot listen on port {settings.port}: {fault.strerror}", 1)
     # After the settings: these take most of the start, and a slip of the pen should be told at once.
     import structlog
 
@@ -28,10 +33,6 @@ def main() -> None:
     except ConfigurationFault as fault:
         _end(str(fault), 2)
     logs.set_up(settings.log_level)
-    try:
-        listener = wiring.listen(settings)
-    except OSError as fault:
-        _end(f"cannot listen on port {settings.port}: {fault.strerror}", 1)
     asyncio.run(wiring.serve(settings, api, listener))
     structlog.get_logger().info("stopped")
 

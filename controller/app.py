@@ -34,6 +34,10 @@ def _version() -> str:
 
 VERSION: Final = _version()
 
+READY_PATIENCE_S: Final = 1.5
+READY_AGAIN_S: Final = 0.05
+"""Seconds that a readiness probe waits for the cluster to be read (its timeout is 2 s): a failed one is a Warning."""
+
 NamespaceName = Annotated[str, Path(description="Name of a namespace.", examples=["shop"])]
 Resource = Annotated[str, Path(description=openapi.RESOURCE_TEXT, examples=["deployments"])]
 ResourceName = Annotated[str, Path(description="Name of one resource of the kind.", examples=["web"])]
@@ -135,6 +139,10 @@ def _add_operations(app: FastAPI, truth: Truth) -> None:
     @app.get("/readyz", tags=["operation"], summary="Readiness", responses=openapi.UNAVAILABLE, **openapi.plain("ok"))
     async def readyz() -> Response:
         """Answers 200 once the cluster was read whole, 503 with the reasons before."""
+        waited_s = 0.0
+        while not truth.is_synced and not truth.hub.is_closing and waited_s < READY_PATIENCE_S:
+            await asyncio.sleep(READY_AGAIN_S)
+            waited_s += READY_AGAIN_S
         truth.check_synced()
         return Response("ok\n", media_type="text/plain")
 

@@ -14,14 +14,13 @@ from starlette.types import Receive, Scope, Send
 from contract.discovery import HEARTBEAT_S, MAX_TARGETS_COUNT, Subscribe
 from contract.report import Report
 from controller.hub import Stream
+from controller.listening import SLOW_S
 from controller.objects import NO_OWNER, Key
 from controller.problems import Refusal, compressed, invalid_body, too_large, too_slow
 from controller.senders import Guest, Standing, foreign, judge, sender_ip, unknown
 from controller.truth import Truth
 
 NDJSON: Final = "application/x-ndjson"
-SLOW_S: Final = 10.0
-"""A stream that takes no byte for this long is closed: the sidecar resyncs on a new one, from what it holds."""
 HEARTBEAT: Final = b"{}\n"
 BODY_S: Final = 10.0
 """A body that takes longer is refused: it holds room that others need."""

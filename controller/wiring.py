@@ -18,7 +18,6 @@ from controller.inbox import Inbox
 from controller.kinds import KINDS, Kind
 from controller.kube import Api
 from controller.settings import Settings
-from controller.sidecars import SLOW_S
 from controller.status import StatusWriter
 from controller.trust import Trust
 from controller.truth import Delivery, Truth
@@ -41,22 +40,6 @@ class Server(server.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
-
-
-def listen(settings: Settings) -> socket.socket:
-    """Open the listening socket: both families where the kernel has both.
-
-    Raises:
-        OSError: the port is taken, or the address is not this machine's.
-    """
-    address = settings.address
-    is_dual = not address and socket.has_dualstack_ipv6()
-    family = socket.AF_INET6 if is_dual or ":" in address else socket.AF_INET
-    listener = socket.create_server((address, settings.port), family=family, backlog=1024, dualstack_ipv6=is_dual)
-    # Inherited by accepted connections: a peer that takes no byte is cut by the kernel, whatever is buffered for it.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(SLOW_S * 1000))
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listener
 
 
 def limits_of(settings: Settings) -> Limits:

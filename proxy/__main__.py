@@ -1,10 +1,11 @@
 """`tulle-proxy`: environment to settings, settings to a running sidecar. Waits."""
 
 import os
+import socket
 import sys
 from typing import Any
 
-from proxy import config, logs
+from proxy import binding, config
 from proxy.errors import ConfigFault
 
 
@@ -16,8 +17,10 @@ def main() -> int:
         for fault in error.faults:
             print(f"tulle-proxy: {fault}", file=sys.stderr)
         return 2
+    admin_socks = _open_admin_port(settings)
     import trio
 
+    from proxy import logs
     from proxy.app import App, raise_descriptor_limit
 
     logs.configure(settings.log_level, settings.log_format)
@@ -26,20 +29,30 @@ def main() -> int:
         log.warning("there is no such setting", name=name)
     raise_descriptor_limit()
     if settings.workers_count > 1:
-        return _run_workers(settings, log)
+        return _run_workers(settings, log, admin_socks)
     try:
-        trio.run(App(settings, log).run)
+        app = App(settings, log)
+        app.admin_socks = admin_socks
+        trio.run(app.run)
     except* OSError as group:
         log.error("cannot go on", errors=[str(error) for error in group.exceptions])
         sys.exit(1)
     return 0
 
 
-def _run_workers(settings: config.Config, log: Any) -> int:
+def _open_admin_port(settings: config.Config) -> list[socket.socket]:
+    """Open it first of all: a startup probe that comes early waits in the backlog, and is not refused (a Warning)."""
+    try:
+        return binding.listen(binding.ANY_HOSTS, settings.admin_port, settings.backlog_count)
+    except OSError:
+        return []  # told by those who need it, once there is a log
+
+
+def _run_workers(settings: config.Config, log: Any, admin_socks: list[socket.socket]) -> int:
     from proxy import workers
 
     try:
-        return workers.run(settings, log)
+        return workers.run(settings, log, admin_socks)
     except OSError as error:
         log.error("cannot go on", errors=[str(error)])
         return 1

@@ -17,6 +17,7 @@ from typing import Final
 
 import trio
 
+from contract.probes import TCP_PATH
 from contract.seats import Seats
 from proxy.errors import WireFault
 from proxy.model import RequestHead, plain_ip
@@ -202,7 +203,8 @@ class Admin:
 
     async def _respond(self, stream: trio.SocketStream, head: RequestHead, source: str) -> None:
         is_head = head.method == b"HEAD"
-        if _path(head.target) in PROBES:
+        path = _path(head.target)
+        if path in PROBES or path.startswith(TCP_PATH):
             answer = await self.answer(head.method, head.target)
             slices = [piece.encode() for piece in answer.body]
             await self._send(stream, answer.status, answer.content_type, slices, head.keep_alive, is_head)

@@ -18,6 +18,7 @@ from contract import VERSION
 from proxy import config as configuration
 from proxy import render
 from proxy.admin import JSON, METRICS, TEXT, Admin, Answer, Page, process_metrics
+from proxy.binding import ANY_HOSTS, listen
 from proxy.channel import SocketChannel
 from proxy.config import Config
 from proxy.conversation import Conversation
@@ -26,7 +27,6 @@ from proxy.drain import AppListens, drain, kernel_app_listens
 from proxy.listener import Listener, OriginalDestination, kernel_original_destination
 from proxy.memory import Trimmer
 from proxy.meter import Meter
-from proxy.model import Address
 from proxy.multiplex import Multiplex
 from proxy.nearby import nearby
 from proxy.notices import Notices
@@ -61,7 +61,6 @@ EXPIRE_S = 10.0
 
 
 OUTBOUND_HOSTS = ("127.0.0.1", "::1")
-ANY_HOSTS = ("0.0.0.0", "::")
 
 
 class App:
@@ -111,6 +110,8 @@ class App:
         self._limit_count = config.max_sessions_count
         self._listeners: list[Listener] = []
         self.admin = Admin(self._pages(), notices.bug, admin_refusals(self.meter))
+        self.admin_socks: list[socket.socket] = []
+        """Of the admin port, where `__main__` has opened them already."""
         self.listening: dict[int, list[socket.socket]] | None = None
         """By port: sockets of the parent process, which also answers the admin port and reports. None: no parent."""
 
@@ -133,7 +134,7 @@ class App:
         nursery.start_soon(self.pump.run)
         nursery.start_soon(self.pump.run_timers)
         if self.listening is None:
-            socks = listen(ANY_HOSTS, self.config.admin_port, self.config.backlog_count)
+            socks = self.admin_socks or listen(ANY_HOSTS, self.config.admin_port, self.config.backlog_count)
             nursery.start_soon(serve_admin, self.admin, socks)
         self._listen()
         gc.collect()
@@ -351,36 +352,6 @@ async def serve_admin(admin: Admin, socks: list[socket.socket]) -> None:
     """Answer the admin port for ever."""
     listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in socks]
     await trio.serve_listeners(admin.serve, listeners)
-
-
-def listen(hosts: tuple[str, ...], port: int, backlog_count: int, shared: bool = False) -> list[socket.socket]:
-    """Listen on those of the addresses that the machine has."""
-    return [sock for host in hosts if (sock := bind(host, port, backlog_count, shared)) is not None]
-
-
-def bind(host: str, port: int, backlog_count: int, shared: bool = False) -> socket.socket | None:
-    """Listen; None where the machine has no IPv6. Raises OSError when the port is taken."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        sock = socket.socket(family, socket.SOCK_STREAM)
-    except OSError:
-        if family == socket.AF_INET6:
-            return None
-        raise
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, shared)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind((host, port))
-        sock.listen(backlog_count)
-        sock.setblocking(False)
-    except OSError as error:
-        sock.close()
-        if family == socket.AF_INET6 and error.errno in (97, 99):  # EAFNOSUPPORT, EADDRNOTAVAIL: no IPv6 here
-            return None
-        raise OSError(error.errno, f"cannot listen on {Address(host, port)}: {error.strerror}") from None
-    return sock
 
 
 def sessions_limit(wanted_count: int, descriptors_count: int) -> int:

@@ -7,7 +7,6 @@ stranger who asks for another learns nothing, and nobody scans ports through her
 
 import os
 from collections.abc import Awaitable, Callable, Iterable
-from functools import partial
 from typing import Final
 
 import trio
@@ -20,10 +19,32 @@ LIMIT_S: Final = 10.0
 the probe does not say) ends the question sooner."""
 
 
+FRESH_S: Final = 0.1
+"""Seconds for which an answer serves others who ask: strangers at the admin port cause ten dials a second at most."""
+
+
 def probe_pages(ports: Iterable[int], addresses: tuple[str, ...]) -> dict[str, Callable[[], Awaitable[Answer]]]:
     """A page for each port, dialled at the pod's first address, as the kubelet does."""
     address = addresses[0] if addresses else "127.0.0.1"
-    return {f"{TCP_PATH}{port}": partial(_dial, address, port) for port in sorted(ports)}
+    return {f"{TCP_PATH}{port}": _Port(address, port).answer for port in sorted(ports)}
+
+
+class _Port:
+    """Dials one port, once at a time."""
+
+    def __init__(self, address: str, port: int) -> None:
+        self._address = address
+        self._port = port
+        self._dialling = trio.Lock()
+        self._known: Answer | None = None
+        self._known_s = 0.0
+
+    async def answer(self) -> Answer:
+        async with self._dialling:
+            if self._known is None or trio.current_time() - self._known_s > FRESH_S:
+                self._known = await _dial(self._address, self._port)
+                self._known_s = trio.current_time()
+            return self._known
 
 
 async def _dial(address: str, port: int) -> Answer:

@@ -27,26 +27,23 @@ import trio
 
 from proxy import render
 from proxy.admin import METRICS, TEXT, Admin, Answer, process_metrics
-from proxy.app import (
-    ANY_HOSTS,
-    LAST_REPORT_S,
-    OUTBOUND_HOSTS,
-    App,
-    admin_refusals,
-    controller_client,
-    listen,
-    serve_admin,
-)
+from proxy.app import LAST_REPORT_S, OUTBOUND_HOSTS, App, admin_refusals, controller_client, serve_admin
+from proxy.binding import ANY_HOSTS, listen
 from proxy.config import Config
 from proxy.drain import AppListens, kernel_app_listens
 from proxy.merge import Merged, News, resident_bytes
 from proxy.meter import Meter
 from proxy.notices import Notices
+from proxy.probes import probe_pages
 from proxy.slot import Slot, has_ended
 from proxy.worker import AskNews, AskPage, Drain, Elsewhere, Page, State, ToParent, ToWorker, Worker, frames
 
 ANSWER_S: Final = 1.0
 """Seconds that a worker may take to answer a question; then its last news stand."""
+
+READY_PATIENCE_S: Final = 0.8
+READY_AGAIN_S: Final = 0.02
+"""How long /ready waits for workers on their way (a readiness probe's timeout is 1 s): a failed one is a Warning."""
 
 LATE_S: Final = 3.0
 """Seconds beyond the drain's own limits after which a worker that has not ended is killed."""
@@ -65,6 +62,7 @@ class Parent:
         self,
         config: Config,
         log: Any,
+        admin_socks: Sequence[socket.socket],
         make_app: Callable[..., App] = App,
         app_listens: AppListens = kernel_app_listens,
     ) -> None:
@@ -84,7 +82,7 @@ class Parent:
         self._is_draining = False
         self._is_drain_told = False
         self._reporter: Any = None
-        self._admin_socks = listen(ANY_HOSTS, config.admin_port, config.backlog_count)
+        self._admin_socks = admin_socks or listen(ANY_HOSTS, config.admin_port, config.backlog_count)
         self._slots = [Slot(self._listen()) for _ in range(config.workers_count)]
         self._add_gauges()
 
@@ -164,7 +162,12 @@ class Parent:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch_signals)
             admin = Admin(
-                {"/live": lambda: Answer(200, TEXT, ["live\n"]), "/ready": self._ready, "/metrics": self._metrics},
+                {
+                    "/live": lambda: Answer(200, TEXT, ["live\n"]),
+                    "/ready": self._ready,
+                    "/metrics": self._metrics,
+                    **probe_pages(self.config.probe_ports, self.config.pod_ips),
+                },
                 self._notices.bug,
                 admin_refusals(self._meter),
                 self._elsewhere,
@@ -300,10 +303,15 @@ class Parent:
         await self._ask([slot for slot in self._slots if slot.pid], AskNews)
         return Answer(200, METRICS, render.render(self._meter))
 
-    def _ready(self) -> Answer:
-        if self._is_draining:
-            return Answer(503, TEXT, ["draining\n"])
-        ready_count = sum(slot.state.is_ready for slot in self._slots)
+    async def _ready(self) -> Answer:
+        end_s = time.monotonic() + READY_PATIENCE_S
+        while True:
+            ready_count = sum(slot.state.is_ready for slot in self._slots)
+            if self._is_draining:
+                return Answer(503, TEXT, ["draining\n"])
+            if ready_count == len(self._slots) or time.monotonic() > end_s:
+                break
+            await trio.sleep(READY_AGAIN_S)
         if ready_count < len(self._slots):
             return Answer(503, TEXT, [f"{ready_count} of {len(self._slots)} workers are ready\n"])
         return Answer(200, TEXT, ["ready\n"])
@@ -343,6 +351,9 @@ def _tasks_count() -> float:
     return trio.lowlevel.current_statistics().tasks_living
 
 
-def run(config: Config, log: Any) -> int:
-    """Run the sidecar as several workers; return the exit code. Raises OSError when a port is taken."""
-    return Parent(config, log).run()
+def run(config: Config, log: Any, admin_socks: list[socket.socket]) -> int:
+    """Run the sidecar as several workers; return the exit code. Raises OSError when a port is taken.
+
+    `admin_socks`: of the admin port, where they are open already.
+    """
+    return Parent(config, log, admin_socks).run()

@@ -1,96 +1,33 @@
-"""The webhook's command: environment in, a TLS server out. Waits.
+"""The webhook's command: reads the environment, opens the port, then brings in what serves it. Edge; light on purpose.
 
 Exit codes: 0 stopped by SIGTERM or SIGINT; 1 it cannot run here; 2 the environment is wrong.
+
+What the webhook imports takes a second on a quiet machine and five on a busy one. A startup probe that comes before the
+port is open is refused, and each refusal is a Warning Event although nothing is wrong; one that comes after it waits in
+the backlog until it is answered.
 """
 
-import asyncio
 import os
 import socket
 import sys
-import time
-from collections.abc import Callable
-from datetime import UTC, datetime
-from threading import Event, Thread
-from types import FrameType
 
-import structlog
-import uvicorn
-
-from contract import VERSION, names
-from contract.doorkeeper import Limits
-from webhook.app import Parts, make_app
-from webhook.certificates import first_material
 from webhook.environment import EnvironmentFault, read_environment
-from webhook.keeper import Keeper
-from webhook.kube import KubeError, connect
-from webhook.logs import configure_logs
-from webhook.metrics import Metrics
-from webhook.namespaces import Namespaces
-from webhook.server import Server
-from webhook.settings import Serving, Settings
-from webhook.telling import Telling
-from webhook.tls import ServingContext
-
-KEEP_ALIVE_S = 75
-"""API servers keep their connections; a handshake costs more than an admission."""
-LIMITS = Limits(connections_count=256)
-"""API servers keep a few connections each, and kubelets come and go; TLS costs some tens of kilobytes a connection."""
-STOP_LIMIT_S = 5
 
 
 def main() -> int:
     """Run until told to stop; return the exit code."""
     try:
         settings, serving = read_environment(os.environ)
-        configure_logs(serving.log_level)
-        return asyncio.run(_serve(settings, serving))
+        listener = listen(serving.host, serving.port)
     except EnvironmentFault as error:
         print("\n".join(f"tulle-webhook: {line}" for line in str(error).splitlines()), file=sys.stderr)
         return 2
-    except (KubeError, OSError) as error:
-        print(f"tulle-webhook: {error}", file=sys.stderr)
+    except OSError as error:
+        print(f"tulle-webhook: cannot listen on port {serving.port}: {error.strerror}", file=sys.stderr)
         return 1
+    from webhook.wiring import run
 
-
-async def _serve(settings: Settings, serving: Serving) -> int:
-    kube = connect(serving.kubeconfig)
-    served_names = serving_names(settings, serving)
-    # Until the Secret is read a throwaway certificate lets the kubelet ask /healthz; /readyz says no meanwhile.
-    context = ServingContext(first_material(served_names, datetime.now(UTC)))
-    stopping = Event()
-    parts = Parts(
-        settings=settings,
-        namespaces=Namespaces(kube),
-        keeper=Keeper(kube, context, settings.control_plane_namespace, served_names, lambda: datetime.now(UTC)),
-        serving=context,
-        telling=Telling(kube, time.monotonic),
-        metrics=Metrics(),
-        is_draining=stopping.is_set,
-    )
-    for name, run in (
-        ("namespaces", parts.namespaces.run),
-        ("keeper", parts.keeper.run),
-        ("events", parts.telling.run),
-    ):
-        # Daemons: a watch that waits for its next event must not hold the process at its end.
-        Thread(target=run, args=(stopping,), name=name, daemon=True).start()
-    config = uvicorn.Config(
-        make_app(parts),
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=STOP_LIMIT_S,
-        ssl_context_factory=lambda config, default: context.context,
-    )
-    server = DrainingServer(config, stopping, serving.drain_delay_s, parts.metrics.count_ended)
-    structlog.get_logger().info("start", version=VERSION, port=serving.port, names=list(served_names))
-    await server.serve(sockets=[listen(serving.host, serving.port)])
-    return 0 if stopping.is_set() else 1
+    return run(settings, serving, listener)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -106,33 +43,6 @@ def listen(host: str, port: int) -> socket.socket:
     # not; an answer of two writes would then wait 40 ms for the API server's delayed acknowledgement.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
-
-
-def serving_names(settings: Settings, serving: Serving) -> tuple[str, ...]:
-    """The names under which API servers reach the webhook's Service, and those that the operator adds."""
-    service = f"{names.WEBHOOK}.{settings.control_plane_namespace}"
-    return (f"{service}.svc", f"{service}.svc.{settings.cluster_domain}", service, *serving.serving_names)
-
-
-class DrainingServer(Server):
-    """Serves on for a while after the first signal, and stops at the second."""
-
-    def __init__(
-        self, config: uvicorn.Config, draining: Event, delay_s: float, on_ended: Callable[[str], None]
-    ) -> None:
-        super().__init__(config, LIMITS, on_ended)
-        self._draining = draining
-        self._delay_s = delay_s
-        self._loop = asyncio.get_running_loop()
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """uvicorn's signal handler; its own one stops at once, and then ends the process by the signal."""
-        delay_s = 0.0 if self._draining.is_set() else self._delay_s
-        self._draining.set()
-        self._loop.call_soon_threadsafe(self._loop.call_later, delay_s, self._stop)
-
-    def _stop(self) -> None:
-        self.should_exit = True
 
 
 if __name__ == "__main__":

@@ -28,6 +28,10 @@ Json = dict[str, Any]
 BODY_LIMIT_BYTES = 8 * 1024 * 1024
 """Kubernetes objects end at about 1.5 MiB (etcd's limit); a review holds one, and on updates the old one."""
 
+READY_PATIENCE_S = 1.5
+READY_AGAIN_S = 0.05
+"""How long a readiness probe waits for what is on its way (its timeout is 2 s): a failed one is a Warning Event."""
+
 log = structlog.get_logger()
 
 
@@ -100,6 +104,11 @@ def make_app(parts: Parts) -> FastAPI:
     @app.get("/readyz")
     async def readyz() -> Response:
         fault = parts.fault()
+        waited_s = 0.0
+        while fault is not None and not parts.is_draining() and waited_s < READY_PATIENCE_S:
+            await asyncio.sleep(READY_AGAIN_S)
+            waited_s += READY_AGAIN_S
+            fault = parts.fault()
         return Response(f"{fault or 'ok'}\n", 200 if fault is None else 503, media_type="text/plain")
 
     @app.get("/metrics")

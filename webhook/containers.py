@@ -22,6 +22,11 @@ START_LIMIT_S = 120
 """How long the sidecar may take to be ready before it is restarted: an image on a slow disk, a controller that comes
 up at the same time."""
 
+START_DELAY_S = 1
+START_PATIENCE_S = 3
+"""A probe that fails is a Warning Event, though nothing is wrong. So the first one comes when the admin port is surely
+open (80 ms after the start, 30 of them python's own) and waits for the answer (200 ms; longer on a busy machine)."""
+
 # The hold of a plain sidecar: the kubelet starts the next container only when this has ended. Python is the one
 # program that the sidecar's image surely has; a postStart httpGet would be asked once and then kill the container.
 HOLD = f"""
@@ -82,8 +87,15 @@ def proxy_container(options: Options, settings: Settings, probe_ports: tuple[int
     }
     if settings.native_sidecar:
         container["restartPolicy"] = "Always"
-        container["startupProbe"] = _probe("/ready", period_s=1, failures=START_LIMIT_S)
+        container["startupProbe"] = {
+            **_probe("/ready", period_s=1, failures=START_LIMIT_S),
+            "initialDelaySeconds": START_DELAY_S,
+            "timeoutSeconds": START_PATIENCE_S,
+        }
     else:
+        # There is no startup probe to hold these back.
+        container["readinessProbe"]["initialDelaySeconds"] = START_DELAY_S
+        container["livenessProbe"]["initialDelaySeconds"] = START_DELAY_S
         container["lifecycle"] = {"postStart": {"exec": {"command": ["python3", "-c", HOLD]}}}
     return container
 

@@ -13,10 +13,11 @@ import httpx
 from controller.app import make_app
 from controller.cluster import Change, Replace
 from controller.kinds import KINDS
+from controller.listening import listen
 from controller.objects import Record
 from controller.settings import Settings
 from controller.truth import Truth
-from controller.wiring import Server, configure, limits_of, listen
+from controller.wiring import Server, configure, limits_of
 from tests.controller.builders import kind_of
 
 Line = dict[str, Any]

@@ -13,7 +13,8 @@ import trio
 
 from contract.discovery import DISCOVERY_PATH, Destination, Endpoint, Subscribe, Update
 from contract.report import REPORT_PATH, Report
-from proxy.app import App, bind
+from proxy.app import App
+from proxy.binding import bind
 from proxy.config import Config
 from proxy.model import Address
 

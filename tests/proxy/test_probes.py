@@ -18,7 +18,7 @@ def admin(*ports: int, addresses: tuple[str, ...] = ("127.0.0.1",)) -> Admin:
         raise error
 
     pages = {"/live": lambda: Answer(200, "text/plain", ["live\n"]), **probe_pages(ports, addresses)}
-    return Admin(pages, on_bug)
+    return Admin(pages, on_bug, lambda _what: None)
 
 
 @asynccontextmanager
@@ -66,6 +66,24 @@ async def test_only_ports_of_the_pods_own_probes_are_dialled() -> None:
                 assert (await ask(stream, target)).startswith("HTTP/1.1 404 ")
         with pytest.raises(BlockingIOError):
             other.accept()
+
+
+async def test_many_who_ask_at_once_make_one_dial() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as application:
+        application.settimeout(0)
+        (page,) = probe_pages([application.getsockname()[1]], ("127.0.0.1",)).values()
+        statuses = []
+
+        async def look() -> None:
+            statuses.append((await page()).status)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(20):
+                nursery.start_soon(look)
+        assert [200] * 20 == statuses
+        application.accept()[0].close()
+        with pytest.raises(BlockingIOError):
+            application.accept()
 
 
 async def test_the_pods_first_address_is_dialled_and_not_loopback() -> None:

@@ -174,3 +174,30 @@ async def test_the_kernel_tells_the_original_destination_of_both_families() -> N
     assert re.search(r'request_total\{.*target_addr="\[fd77::1\]:8080".*\} 1', out)
     assert 'outbound_http_errors_total{error="loop"} 1' in out
     assert "exit 0" in out
+
+
+EARLY = """
+import sys
+from proxy import __main__, binding
+listen = binding.listen
+def first(*arguments, **more):
+    print(sorted({"trio", "structlog", "proxy.app"} & sys.modules.keys()), flush=True)
+    binding.listen = listen
+    return listen(*arguments, **more)
+binding.listen = first
+sys.exit(__main__.main())
+"""
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_the_admin_port_is_open_before_the_rest_is_imported_so_that_no_startup_probe_is_refused(
+    workers: str,
+) -> None:
+    environ = settings(TULLE_PROXY_WORKERS=workers)
+    with subprocess.Popen([sys.executable, "-c", EARLY], env=environ, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        imported = process.stdout.readline()
+        answered = await wait_ready(environ)
+        process.terminate()
+    assert "[]\n" == imported
+    assert 0 < answered < 10

@@ -148,6 +148,15 @@ def test_a_native_sidecar_is_ready_before_the_next_container_starts() -> None:
     assert "/live" == sidecar["livenessProbe"]["httpGet"]["path"]
 
 
+def test_no_probe_of_the_sidecar_comes_before_its_port_can_be_open() -> None:
+    """A probe that is refused is a Warning Event, at every start."""
+    native = container(injected(pod()), "tulle-proxy")
+    plain = container(injected(pod(), settings=CLASSIC), "tulle-proxy")
+
+    assert (1, 3) == (native["startupProbe"]["initialDelaySeconds"], native["startupProbe"]["timeoutSeconds"])
+    assert (1, 1) == tuple(plain[f"{kind}Probe"]["initialDelaySeconds"] for kind in ("readiness", "liveness"))
+
+
 def test_the_patch_only_adds() -> None:
     for settings in (NATIVE, CLASSIC):
         decision = inject(CROWDED, ENABLED, settings)
