@@ -8,10 +8,13 @@ from email.utils import parsedate_to_datetime
 from functools import cached_property, partial
 from typing import Any
 
+import msgspec
+
 from cli import chart, findings
 from cli.cluster import Cluster, ClusterError
 from cli.findings import OK, Finding, Object
 from contract import kinds, names
+from contract.silence import SILENT_PATH, SilentAnswer
 
 REQUEST_S = 10.0
 """Seconds for one request of a check."""
@@ -111,6 +114,7 @@ def data_plane_checks(facts: Facts) -> Iterator[Check]:
         "pods left outside of the mesh are meant to be",
         lambda: findings.left_outside(facts.pods, facts.namespaces, cluster),
     )
+    yield Check("data-plane", "sidecars are in touch with the controller", lambda: _silent(facts), waits=True)
     yield Check("data-plane", "sidecars are of this version", lambda: findings.proxy_versions(facts.pods))
 
 
@@ -244,12 +248,14 @@ def _webhook_version(facts: Facts) -> Finding:
     return findings.same_version("the webhook", labels.get("app.kubernetes.io/version", ""))
 
 
-def _sidecars(facts: Facts) -> Finding:
-    return findings.sidecars_ready(facts.pods)
-
-
-def _missing(facts: Facts) -> Finding:
-    return findings.missing_sidecars(facts.pods, facts.namespaces, facts.cluster.control_plane)
+def _silent(facts: Facts) -> Finding:
+    try:
+        body = facts.cluster.controller(SILENT_PATH, REQUEST_S)
+    except ClusterError as error:
+        if error.status != 404 or error.reason:  # with a reason it is the API server's word: nobody is there
+            raise
+        return Finding("warning", "this controller is too old to say", "tulle install | kubectl apply -f -")
+    return findings.silent_sidecars(msgspec.json.decode(body, type=SilentAnswer))
 
 
 def _controller(facts: Facts) -> Finding:

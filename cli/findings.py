@@ -5,7 +5,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from contract import VERSION, kinds, names
+from contract import VERSION, kinds, names, ports
+from contract.silence import SilentAnswer
 
 Object = dict[str, Any]
 Outcome = Literal["ok", "warning", "error"]
@@ -209,6 +210,21 @@ def _restart(pod: Object) -> str:
     if kind in ("Deployment", "StatefulSet", "DaemonSet"):
         return f"kubectl rollout restart -n {namespace} {kind.lower()}/{name}"
     return f"delete and make again pod/{pod['metadata']['name']} in {namespace}"
+
+
+def silent_sidecars(answer: SilentAnswer) -> Finding:
+    """Judge what the controller says of sidecars that hold no discovery stream: no policy is in force in them."""
+    if not answer.count:
+        return OK
+    shown = [f"{one.namespace}/{one.pod} ({one.silent_s:.0f} s)" for one in answer.sidecars]
+    more = f" and {answer.count - SHOWN_COUNT} more" if answer.count > SHOWN_COUNT else ""
+    reason = f"{answer.count} sidecars are not in touch, and follow no policy: {', '.join(shown[:SHOWN_COUNT])}{more}"
+    hint = (
+        "kubectl logs -n NAMESPACE POD -c "
+        f"{names.PROXY_CONTAINER}; the pod must resolve {names.CONTROLLER} (dnsPolicy) "
+        f"and reach its port {ports.CONTROLLER_PORT} (NetworkPolicy)"
+    )
+    return Finding("error", reason, hint)
 
 
 def proxy_versions(pods: list[Object]) -> Finding:

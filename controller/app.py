@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 
 from contract.discovery import DISCOVERY_PATH
 from contract.report import REPORT_PATH
+from contract.silence import SILENT_PATH, SilentAnswer
 from contract.stat import StatAnswer
 from controller import openapi, sidecars
 from controller.problems import MEDIA_TYPE, FieldError, Refusal
@@ -130,6 +131,18 @@ def _add_operations(app: FastAPI, truth: Truth) -> None:
     async def read_version() -> Response:
         """Version of this controller."""
         return _json(openapi.Version(VERSION))
+
+    @app.get(
+        SILENT_PATH,
+        response_model=SilentAnswer,
+        responses=openapi.UNAVAILABLE,
+        tags=["operation"],
+        summary="Silent sidecars",
+    )
+    async def silent() -> Response:
+        """Sidecars of running pods that hold no discovery stream: policies are not in force there."""
+        truth.check_synced()
+        return _json(truth.silence.answer(truth.clock()))
 
     @app.get("/healthz", tags=["operation"], summary="Liveness", **openapi.plain("ok"))
     async def healthz() -> Response:

@@ -244,6 +244,10 @@ class Hub:
         for stream in self.streams:
             stream.wake.set()
 
+    def heard(self) -> frozenset[Key]:
+        """The pods that hold a stream."""
+        return frozenset(stream.pod for stream in self.streams)
+
     @property
     def targets_count(self) -> int:
         return len(self._askers)

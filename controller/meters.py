@@ -17,6 +17,7 @@ class Meters:
     targets: Gauge = field(init=False)
     updates: Counter = field(init=False)
     streams_closed: Counter = field(init=False)
+    silent: Gauge = field(init=False)
     reports: Counter = field(init=False)
     refused: Counter = field(init=False)
     sources: Gauge = field(init=False)
@@ -50,6 +51,11 @@ class Meters:
             "Discovery streams ended, by reason: client, slow, shutdown, superseded or replaced (by the sidecar's next "
             "one), shed (for want of room), foreign, unknown (see the refusals)",
             ["reason"],
+            registry=registry,
+        )
+        self.silent = Gauge(
+            PREFIX + "sidecars_silent",
+            "Running pods whose sidecar has held no discovery stream for 30 s",
             registry=registry,
         )
         self.reports = Counter(

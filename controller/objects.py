@@ -52,6 +52,9 @@ class Pod(msgspec.Struct, frozen=True, gc=False):
     weight: int = 1
     bad_weight: str = ""
     """What is wrong with the pod's weight annotation; its weight is 1 then."""
+    uid: str = ""
+    leaving: bool = False
+    """Whether it is being deleted."""
 
 
 class ServicePort(msgspec.Struct, frozen=True, gc=False):

@@ -11,6 +11,7 @@ What the controller's ServiceAccount needs (nothing else):
                        daemonsets                                      list, watch         cluster
     batch              jobs                                            list, watch         cluster
     ""                 nodes                                           list, watch         cluster
+    ""                 events                                          create              cluster
     policy.tulle.mesh  trafficpolicies, faultinjections                list, watch         cluster
     policy.tulle.mesh  trafficpolicies/status, faultinjections/status  patch               cluster
     ""                 secrets, named tulle-identity-issuer            get                 own namespace

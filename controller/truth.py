@@ -16,6 +16,7 @@ from controller.objects import Key, Pod
 from controller.problems import unavailable
 from controller.senders import Door
 from controller.settings import Settings
+from controller.silence import Silence
 from controller.traffic import Traffic
 
 JUDGED_BY: Final = frozenset(kind.name for kind in (TRAFFIC_POLICIES, FAULT_INJECTIONS, SERVICES))
@@ -38,6 +39,7 @@ class Truth:
     clock: Callable[[], float] = monotonic
     unsynced: dict[str, str] = field(default_factory=lambda: {kind.name: "not read yet" for kind in KINDS})
     """Kind -> why it was not read whole yet."""
+    silence: Silence = field(default_factory=Silence)
     policies_changed: asyncio.Event = field(default_factory=asyncio.Event)
     door: Door = field(default_factory=Door)
     foreign_told_s: float = float("-inf")

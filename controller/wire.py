@@ -47,6 +47,7 @@ class _OwnerReference(msgspec.Struct, gc=False):
 class _Metadata(msgspec.Struct, rename="camel", gc=False):
     name: str = ""
     namespace: str | None = None
+    uid: str = ""
     resource_version: str = ""
     creation_timestamp: str | None = None
     deletion_timestamp: str | None = None
@@ -118,6 +119,8 @@ class PodWire(msgspec.Struct, gc=False):
             created=self.metadata.creation_timestamp or "",
             weight=weight,
             bad_weight=bad_weight,
+            uid=self.metadata.uid,
+            leaving=self.metadata.deletion_timestamp is not None,
         )
 
 

@@ -22,6 +22,7 @@ from controller.status import StatusWriter
 from controller.trust import Trust
 from controller.truth import Delivery, Truth
 from controller.watcher import Watcher
+from controller.watchman import Watchman
 
 EXPIRE_S: Final = 30.0
 """Between two clean-ups of series that no window can show any more."""
@@ -84,7 +85,8 @@ async def serve(settings: Settings, api: Api, listener: socket.socket) -> None:
         watcher.start()
     trust = Trust(api, truth.cluster, truth.meters, settings.namespace, settings.cluster_domain)
     writer = StatusWriter(api, truth)
-    tasks = [loop.create_task(_forever(work)) for work in (trust.run, writer.run, lambda: _expire(truth))]
+    watchman = Watchman(api, truth)
+    tasks = [loop.create_task(_forever(work)) for work in (trust.run, writer.run, watchman.run, lambda: _expire(truth))]
     host, port = listener.getsockname()[:2]
     structlog.get_logger().info("listening", version=VERSION, address=host, port=port, api_server=api.host)
     try:

@@ -6,7 +6,9 @@ already is never changed: the patch only adds, and `uninject` takes exactly that
 
 from copy import deepcopy
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Any
+from urllib.parse import urlsplit
 
 import jsonpatch
 
@@ -24,6 +26,8 @@ DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
 MIRROR = "kubernetes.io/config.mirror"
 POD_SECURITY = "pod-security.kubernetes.io/enforce"
 """Namespace label of the PodSecurity level; baseline and restricted forbid added capabilities."""
+DNS_POLICY_CHARS = 20
+"""Of a word that Kubernetes will refuse anyway."""
 NAMESPACE_LABEL = "namespace label"
 """The weakest place of a wish: the pod's own annotation and label win over it."""
 
@@ -222,6 +226,7 @@ def _warnings(pod: Json, namespace: Json, options: Options, settings: Settings) 
             f"the namespace enforces the PodSecurity level {level}, which forbids the init container's NET_ADMIN and "
             f"NET_RAW: the pod will be refused unless the namespace is labelled {POD_SECURITY}=privileged"
         )
+    found += _dns_warnings(pod, settings)
     pod_user = ((pod.get("spec") or {}).get("securityContext") or {}).get("runAsUser")
     reserved = (ports.INBOUND_PORT, ports.OUTBOUND_PORT, ports.CONTROL_PORT, ports.ADMIN_PORT)
     for container in [*pods.entries(pod, "initContainers"), *pods.entries(pod, "containers")]:
@@ -241,6 +246,26 @@ def _warnings(pod: Json, namespace: Json, options: Options, settings: Settings) 
     if not settings.native_sidecar and _belongs_to_job(pod):
         found.append("this server is older than Kubernetes 1.29: the sidecar keeps the Job's pod from completing")
     return found
+
+
+def _dns_warnings(pod: Json, settings: Settings) -> list[str]:
+    """The sidecar finds the controller by a name that only the cluster's own DNS knows."""
+    policy = str((pod.get("spec") or {}).get("dnsPolicy") or "ClusterFirst")[:DNS_POLICY_CHARS]
+    host = urlsplit(settings.controller_address).hostname or ""
+    if policy not in ("None", "Default") or _is_address(host):
+        return []
+    return [
+        f"dnsPolicy {policy}: the sidecar finds the controller as {host}, by the pod's DNS; where that does not know "
+        "the name, no policy holds for the pod and its traffic passes untouched (tulle check tells)"
+    ]
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _belongs_to_job(pod: Json) -> bool:

@@ -10,6 +10,7 @@ import yaml
 
 from cli import install
 from contract import VERSION, names
+from contract.silence import SILENT_PATH
 from tests.cli.conftest import Api, Ran, items, status
 from tests.cli.test_certificate import LEAF, ONE, START
 
@@ -203,6 +204,7 @@ def healthy(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     api.answers["/api/v1/namespaces/tulle/pods"] = items()
     api.answers["/api/v1/namespaces/tulle/services/https:tulle-webhook:443/proxy/readyz"] = (200, b"ok")
     api.answers[f"{CONTROLLER}/api/v1/version"] = {"version": VERSION}
+    api.answers[f"{CONTROLLER}{SILENT_PATH}"] = {"after_s": 30.0, "count": 0, "sidecars": []}
     api.answers["/api/v1/pods"] = items()
     api.answers["/api/v1/namespaces"] = items()
     for kind in ("trafficpolicies", "faultinjections"):
@@ -253,6 +255,11 @@ def break_judgement(api: Api) -> None:
     api.answers["/apis/policy.tulle.mesh/v1alpha1/trafficpolicies"] = items({"metadata": metadata})
 
 
+def break_discovery(api: Api) -> None:
+    silent = {"namespace": "shop", "pod": "web-1", "silent_s": 61.0}
+    api.answers[f"{CONTROLLER}{SILENT_PATH}"] = {"after_s": 30.0, "count": 1, "sidecars": [silent]}
+
+
 def break_deployment(api: Api) -> None:
     api.answers["/apis/apps/v1/namespaces/tulle/deployments/tulle-controller"]["status"] = {}
 
@@ -266,6 +273,7 @@ def break_deployment(api: Api) -> None:
         (break_bundle, "its certificate is valid and registered"),
         (break_bundle_of_policies, "its certificate is valid and registered"),
         (break_judgement, "all trafficpolicies are in force"),
+        (break_discovery, "sidecars are in touch with the controller"),
         (break_deployment, "tulle-controller is ready"),
     ],
 )
@@ -277,6 +285,15 @@ def test_check_finds_what_is_broken(
     ran = tulle("check", "--wait", "0", "-o", "json")
     assert [name for name, result in results(ran).items() if result == "error"] == [description]
     assert ran.code == 1
+
+
+def test_check_of_an_older_controller_says_that_it_cannot_tell_who_is_silent(
+    api: Api, tulle: Tulle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    healthy(api, monkeypatch)
+    api.answers[f"{CONTROLLER}{SILENT_PATH}"] = (404, {"title": "Not found", "detail": "there is nothing"})
+    ran = tulle("check", "--wait", "0", "-o", "json")
+    assert (results(ran)["sidecars are in touch with the controller"], ran.code) == ("warning", 0)
 
 
 def test_check_says_what_a_user_without_rights_could_not_see(

@@ -58,6 +58,24 @@ def test_a_tcp_probe_tells_whether_the_application_listens(cluster: Cluster, nam
     assert not _is_ready(cluster, namespace, "dead")
 
 
+def test_a_sidecar_that_never_reaches_the_controller_is_told_by_event_and_check(
+    cluster: Cluster, namespace: str
+) -> None:
+    lost = json.loads(_pod("lost", SERVE, tcpSocket={"port": 8080}))
+    lost["spec"] |= {"dnsPolicy": "None", "dnsConfig": {"nameservers": ["127.0.0.1"]}}
+    answer = cluster.kubectl("-n", namespace, "apply", "-f", "-", stdin=json.dumps(lost), check=False)
+    assert "dnsPolicy None: the sidecar finds the controller" in answer
+    wait_until(lambda: _is_ready(cluster, namespace, "lost"), "the pod to be ready all the same")
+
+    wait_until(lambda: "SidecarSilent" in str(_warnings(cluster, namespace)), "the silent sidecar to be told", 60)
+    told = cluster.run("tulle", "check", "--wait", "0", check=False)
+
+    assert "× sidecars are in touch with the controller" in told
+    assert f"{namespace}/lost" in told
+    cluster.kubectl("-n", namespace, "delete", "pod", "lost", "--wait=true")
+    assert "√ sidecars are in touch with the controller" in cluster.run("tulle", "check", "--wait", "20", check=False)
+
+
 def test_the_api_server_judges_the_user_that_a_kubeconfig_acts_as(cluster: Cluster, tmp_path: Path) -> None:
     weaker = yaml.safe_load(cluster.kubeconfig.read_text())
     weaker["users"][0]["user"] |= {"as": "jane", "as-groups": ["viewers"]}

@@ -316,6 +316,25 @@ def test_the_pods_own_wish_wins_over_another_meshs_sidecar_and_the_answer_warns(
     assert any("belongs to another mesh (Istio)" in warning for warning in decision.warnings)
 
 
+@pytest.mark.parametrize(
+    ("policy", "url", "warns"),
+    [
+        ("None", "", True),
+        ("Default", "", True),
+        ("ClusterFirst", "", False),
+        ("ClusterFirstWithHostNet", "", False),
+        ("None", "http://10.96.0.5:8085", False),
+        ("None", "http://[fd00::5]:8085", False),
+        ("Default", "http://controller.example.com:8085", True),
+    ],
+)
+def test_a_pod_whose_dns_may_not_know_the_controller_is_warned_of(policy: str, url: str, warns: bool) -> None:
+    decision = inject(pod(dnsPolicy=policy), ENABLED, Settings(controller_url=url))
+
+    assert isinstance(decision, Patch)
+    assert warns == any(f"dnsPolicy {policy}: the sidecar finds the controller" in one for one in decision.warnings)
+
+
 def test_a_static_pods_mirror_is_left_alone_without_a_word() -> None:
     decision = skipped(annotated({"kubernetes.io/config.mirror": "x"}))
 
