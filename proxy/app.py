@@ -107,7 +107,6 @@ class App:
         self.started = trio.Event()
         self.stopping = trio.Event()
         self.cut_count = 0
-        self._limit_count = config.max_sessions_count
         self._listeners: list[Listener] = []
         self.admin = Admin(self._pages(), notices.bug, admin_refusals(self.meter))
         self.admin_socks: list[socket.socket] = []
@@ -129,7 +128,7 @@ class App:
         self.parts = Parts(self.config, self.pump, door, self.meter, self.pool, random.random, self._notices.failure)
         self.parts.outbound = self.outbound
         self.parts.peers = self.peers
-        self._limit_sessions()
+        self._limit_strangers()
         self._gauge(door)
         nursery.start_soon(self.pump.run)
         nursery.start_soon(self.pump.run_timers)
@@ -155,15 +154,12 @@ class App:
                 await reporter.send()
         self._log.info("drained", cut=self.cut_count)
 
-    def _limit_sessions(self) -> None:
-        """Let no direction take the descriptors that the other needs."""
+    def _limit_strangers(self) -> None:
+        """Let what comes from outside not take all descriptors."""
         wanted_count = self.config.max_sessions_count
-        self._limit_count = limit_count = sessions_limit(wanted_count, descriptor_limit())
-        if limit_count < wanted_count:
-            self._log.warning(
-                "the limit of open files allows fewer connections", wanted=wanted_count, count=limit_count
-            )
-        self.parts.inbound_seats.limit_count = self.parts.outbound_seats.limit_count = limit_count
+        count = self.parts.inbound_seats.limit_count = inbound_limit(wanted_count, descriptor_limit())
+        if count < wanted_count:
+            self._log.warning("open files allow fewer inbound connections", wanted=wanted_count, count=count)
 
     def _close(self) -> None:
         """Leave no socket behind, whatever has ended the run."""
@@ -290,8 +286,9 @@ class App:
         gauges.update(process_metrics(time.time()))
         for name, read, meaning in (
             ("sessions_open", lambda: len(parts.sessions), "Client connections open."),
-            ("sessions_limit", lambda: self._limit_count, "Client connections allowed, of each direction."),
+            ("sessions_limit", lambda: config.max_sessions_count, "Client connections allowed, of each direction."),
             ("inbound_sessions_open", lambda: len(parts.inbound_seats), "Client connections from outside."),
+            ("inbound_sessions_limit", lambda: parts.inbound_seats.limit_count, "The same, allowed."),
             ("inbound_clients", lambda: parts.inbound_seats.sources_count, "Addresses that they come from."),
             ("pool_idle_connections", lambda: self.pool.size_count, "Kept-alive server connections."),
             ("pool_idle_connections_limit", lambda: self.pool.idle_count, "The same, allowed."),
@@ -354,9 +351,9 @@ async def serve_admin(admin: Admin, socks: list[socket.socket]) -> None:
     await trio.serve_listeners(admin.serve, listeners)
 
 
-def sessions_limit(wanted_count: int, descriptors_count: int) -> int:
-    """Client connections of one direction that the process has descriptors for: two each, one for the server's. What
-    strangers cannot take, a quarter, is left for the other direction, the admin port and the controller."""
+def inbound_limit(wanted_count: int, descriptors_count: int) -> int:
+    """Connections from outside that the process has descriptors for: two each, one for the server's. What strangers
+    cannot take, a quarter, is left for the application's own, the admin port and the controller."""
     return max(1, min(wanted_count, descriptors_count * 3 // 8))
 
 

@@ -7,7 +7,8 @@ import pytest
 import trio
 from proxyhouse import GET, OK, Script, Sidecar, read_all, read_until, wait_until
 
-from proxy.app import sessions_limit
+from proxy.app import inbound_limit
+from proxy.tunnel import QUIET_S, Tunnel
 
 pytestmark = pytest.mark.trio
 
@@ -121,10 +122,7 @@ async def test_one_address_with_all_places_at_work_yields_one_to_another_and_non
         assert sidecar.counter("inbound_http_errors_total", error="crowded-out") == 1
 
 
-async def test_idle_http2_connections_and_quiet_relays_give_way_too(
-    start_sidecar: Any, serve: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("proxy.tunnel.QUIET_S", 0.0)
+async def test_idle_http2_connections_and_quiet_relays_give_way_too(start_sidecar: Any, serve: Any) -> None:
     sidecar = await start_sidecar(await serve(hang), max_sessions_count=4)
     async with AsyncExitStack() as stack:
         crowd = Crowd(sidecar, stack)
@@ -133,7 +131,11 @@ async def test_idle_http2_connections_and_quiet_relays_give_way_too(
             await stream.send_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0")
         for stream in (third, fourth):
             await stream.send_all(b"ruok")
-        await trio.sleep(0.1)
+        await wait_until(lambda: sum(isinstance(one, Tunnel) for one in sidecar.app.parts.sessions) == 2)
+        for relay in sidecar.app.parts.sessions:
+            if isinstance(relay, Tunnel) and relay._server is not None:
+                relay._client.active_s -= QUIET_S + 1.0
+                relay._server.active_s -= QUIET_S + 1.0
         await crowd.sit("127.0.1.2", 2)
         await wait_until(lambda: sidecar.counter("inbound_crowded_out_total", what="idle") == 2)
 
@@ -159,6 +161,6 @@ async def test_places_are_given_back(start_sidecar: Any, serve: Any) -> None:
 
 
 async def test_strangers_cannot_take_the_last_quarter_of_the_descriptors() -> None:
-    assert sessions_limit(10000, 2**20) == 10000
-    assert sessions_limit(10000, 1024) == 384
-    assert sessions_limit(10000, 1) == 1
+    assert inbound_limit(10000, 2**20) == 10000
+    assert inbound_limit(10000, 1024) == 384
+    assert inbound_limit(10000, 1) == 1
