@@ -69,10 +69,12 @@ HOT = (
     "proxy/policy/rota.py",
     "proxy/policy/route.py",
     "proxy/policy/window.py",
+    "proxy/wire/authority.py",
     "proxy/wire/bucket.py",
     "proxy/wire/chunks.py",
     "proxy/wire/credentials.py",
     "proxy/wire/detect.py",
+    "proxy/wire/framing.py",
     "proxy/wire/grpc.py",
     "proxy/wire/head.py",
     "proxy/wire/http1.py",
@@ -80,7 +82,9 @@ HOT = (
     "proxy/wire/http2_head.py",
     "proxy/wire/marks.py",
     "proxy/wire/message.py",
+    "proxy/wire/repair.py",
     "proxy/wire/streams.py",
+    "proxy/wire/upgrade.py",
 )
 """What every request passes; compiled together, so that calls between them are C calls."""
 

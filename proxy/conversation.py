@@ -8,14 +8,13 @@ from contract.headers import ERROR
 from proxy.channel import PAUSED_BY_TURN, SocketChannel
 from proxy.errors import REASONS, WireFault, explain
 from proxy.exchange import Exchange
-from proxy.model import CHUNKED, UNTIL_CLOSE, Direction, Headers, PeerKind, RequestHead, ResponseHead
+from proxy.model import UNTIL_CLOSE, Direction, Headers, PeerKind, RequestHead, ResponseHead
 from proxy.parts import Parts
 from proxy.seams import Caller, ChannelUser, Leg, Timer
 from proxy.server import Keeper, Server
 from proxy.targets import Target
 from proxy.traffic import Place
 from proxy.tunnel import Tunnel
-from proxy.wire.head import without_chunking
 from proxy.wire.http1 import RequestReader, RequestSink
 from proxy.wire.streams import CANCEL, NO_ERROR
 
@@ -184,13 +183,10 @@ class Conversation(Caller, Keeper, RequestSink, ChannelUser):
         keep_alive = (
             request.keep_alive and head.framing != UNTIL_CLOSE and exchange.is_request_done and not self.is_ending
         )
-        if request.minor == 0 and head.framing == CHUNKED and isinstance(leg, Server):
-            leg.reader.decode_chunks()  # a client of HTTP/1.0 knows no chunks: its body ends with the connection
-            raw = without_chunking(raw)
-            keep_alive = False
         self._keep_alive = keep_alive
         if keep_alive:
-            self.channel.write(raw if request.minor == 1 else raw[:-2] + _END_KEEP_10)
+            # Where either speaks HTTP/1.0 a connection that lives on must be said to (RFC 9112 section 9.3).
+            self.channel.write(raw if request.minor == 1 and head.minor == 1 else raw[:-2] + _END_KEEP_10)
         else:
             self.channel.write(raw[:-2] + _END_CLOSE)
 

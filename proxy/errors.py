@@ -21,12 +21,15 @@ REASONS: Final[dict[str, Reason]] = {
     for reason in (
         # The client broke the protocol.
         Reason("content-length-and-transfer-encoding", 400, "the head has both framings: a smuggling risk"),
-        Reason("bad-content-length", 400, "Content-Length is empty, repeated, too large or no number"),
-        Reason("bad-transfer-encoding", 400, "Transfer-Encoding is not `chunked` at last, or the version is HTTP/1.0"),
+        Reason("bad-content-length", 400, "Content-Length is empty, repeated, above 2^63-1 or no number"),
+        Reason("bad-transfer-encoding", 400, "Transfer-Encoding has not `chunked` last, or the version is HTTP/1.0"),
+        Reason("unknown-transfer-coding", 501, "a request with a transfer coding other than `chunked`"),
+        Reason("connect-with-body", 400, "a CONNECT with Content-Length or Transfer-Encoding: it has no body"),
         Reason("bad-chunk", 400, "a chunk's size or end is malformed"),
         Reason("folded-header", 400, "a header continues on a second line (obs-fold)"),
         Reason("bare-line-feed", 400, "a line of the head ends without CRLF"),
         Reason("duplicate-host", 400, "more than one Host header"),
+        Reason("bad-host", 400, "no Host in HTTP/1.1, or the authority is not `host` or `host:port`"),
         Reason("control-character", 400, "a header name or value holds a forbidden character"),
         Reason("bad-request-line", 400, "the request line is not `METHOD target HTTP/1.x`"),
         Reason(

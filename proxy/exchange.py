@@ -24,7 +24,7 @@ from proxy.policy.hedge import IDEMPOTENT
 from proxy.pool import Endpoint
 from proxy.seams import Caller, Leg
 from proxy.tap import Tap
-from proxy.wire import grpc, marks
+from proxy.wire import grpc, marks, upgrade
 from proxy.wire.streams import CANCEL
 
 
@@ -246,8 +246,8 @@ class Exchange:
 
     def _switch(self, attempt: Attempt, leg: Leg, head: ResponseHead) -> None:
         """Leave HTTP/1: the server has agreed to another protocol."""
-        if head.status == 101 and not self.head.upgrade:
-            self.fail("bad-response", "101 without a request to upgrade")
+        if head.status == 101 and not upgrade.agrees(self.head.upgrade, head.upgrade):
+            self.fail("bad-response", f"101 to a protocol that was not asked for, from {attempt.endpoint.address}")
             return
         attempt.record(())
         attempt.detach()
@@ -272,7 +272,7 @@ class Exchange:
         leg = attempt.leg
         word, _, detail = reason.partition(":")
         if self.status:
-            self.break_off(word, code)
+            self.break_off(word, code, detail)
         elif leg is not None and leg.is_unheard and resend.may_resend(self, word):
             self.has_retried = True
             self.parts.meter.count("outbound_retry_total", (("reason", "keep-alive-race"),))
@@ -280,12 +280,12 @@ class Exchange:
         elif self.course is None or not self.course.tries.recover(attempt, word):
             self.fail(word, detail or f"{attempt.endpoint.address}, for {self.caller.target}")
 
-    def break_off(self, word: str, code: int = CANCEL) -> None:
+    def break_off(self, word: str, code: int = CANCEL, detail: str = "") -> None:
         """End without an end: so must the client's connection, or stream, or it would take a part for the whole."""
         caller, attempt = self.caller, self.attempt
         last_words: Headers = ()
         if self.status and attempt is not None:
-            told = f"{attempt.endpoint.address}, for {caller.target}"
+            told = f"{detail or attempt.endpoint.address}, for {caller.target}"
             last_words = self.last_words(word, told)
             attempt.record(last_words)
             self.parts.notice(caller.direction, "response-cut", f"{word}: {told}")

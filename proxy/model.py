@@ -75,13 +75,15 @@ class RequestHead:
         minor: HTTP/1.0 or HTTP/1.1.
         framing: how the body ends; HTTP/2 has NO_BODY or UNTIL_CLOSE (of the stream).
         keep_alive: HTTP/1: whether the client lets its connection live on after this exchange.
-        upgrade: HTTP/1: the Upgrade header when the client asks to leave HTTP/1 (never h2c), else empty.
+        upgrade: HTTP/1: the Upgrade header when the client asks to leave HTTP/1 (without h2c), else empty.
         has_marks: whether the mesh's own headers (contract.headers), or a caller's deadline, are among the headers.
         is_grpc: HTTP/2 with a content-type of gRPC.
+        authority: whom the request is for, in normal form (wire.authority); empty where it does not say.
         is_personal: HTTP/1: it authenticates its connection, which must serve nobody else from now on.
     """
 
     __slots__ = (
+        "authority",
         "fields",
         "framing",
         "has_marks",
@@ -109,6 +111,7 @@ class RequestHead:
         has_marks: bool = False,
         fields: Headers = (),
         is_grpc: bool = False,
+        authority: bytes = b"",
     ) -> None:
         self.raw = raw
         self.method = method
@@ -121,6 +124,7 @@ class RequestHead:
         self.has_marks = has_marks
         self.fields = fields
         self.is_grpc = is_grpc
+        self.authority = authority
         self.is_personal = False
 
     def value(self, name: bytes) -> bytes:
@@ -153,6 +157,7 @@ class RequestHead:
             True,
             fields,
             self.is_grpc,
+            self.authority,
         )
         head.is_personal = self.is_personal
         return head
@@ -168,6 +173,9 @@ class ResponseHead:
         error: x-tulle-error of another sidecar, else empty.
         grpc_status: of a gRPC response that is nothing but a head; -1 when the head tells none.
         has_marks: whether the mesh's own headers are among the headers.
+        upgrade: HTTP/1: the Upgrade header of a 101, else empty.
+        is_reframed: HTTP/1: its framing fields are not those that came, or that llhttp has seen.
+        is_unchunked: HTTP/1: it came in chunks, and goes on without them until the connection ends.
     """
 
     __slots__ = (
@@ -176,11 +184,14 @@ class ResponseHead:
         "framing",
         "grpc_status",
         "has_marks",
+        "is_reframed",
+        "is_unchunked",
         "keep_alive",
         "length_bytes",
         "minor",
         "raw",
         "status",
+        "upgrade",
     )
 
     def __init__(
@@ -206,6 +217,9 @@ class ResponseHead:
         self.fields = fields
         self.grpc_status = grpc_status
         self.has_marks = has_marks
+        self.upgrade = b""
+        self.is_reframed = False
+        self.is_unchunked = False
 
     def value(self, name: bytes) -> bytes:
         """Find a header by its lower-case name; the first one's value, or nothing."""

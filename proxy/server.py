@@ -76,13 +76,13 @@ class Server(Leg, ChannelUser, Asker):
 
     @property
     def is_unheard(self) -> bool:
-        return self.is_reused and self.reader.is_idle
+        return self.is_reused and self.reader.is_unheard
 
     def begin(self, user: LegUser, head: RequestHead, is_ended: bool) -> None:
         """Serve one exchange."""
         self._user = user
         self.reader.sink = user
-        self.reader.expect(head.method)
+        self.reader.expect(head.method, head.minor)
         if head.is_personal:
             self.reader.is_personal = True
         self.channel.write(head.raw)

@@ -4,17 +4,18 @@ llhttp validates the syntax (so each line ends with CRLF, none is folded, names 
 character); here the meaning is read: framing, connection options, what must not be passed on. Only the few headers
 that mean something to a proxy are looked at; their first letter and the place of their colon tell them from nearly all
 others (fast: a callback for every header costs ten times this, a regular expression twice; bench case `http1`).
-All other bytes go on as they came, in their order and spelling.
+All other bytes go on as they came, in their order and spelling; framing that is not in its usual form goes through
+wire.framing, and what names the authority through wire.authority.
 
 Sources: RFC 9112 sections 2.2, 3, 6; RFC 9110 sections 7.6.1 (hop-by-hop), 7.8 (Upgrade), 9.3.6
-(CONNECT), 10.1.4 (TE).
+(CONNECT), 10.1.4 (TE), 15.5.22 (426).
 """
 
-import re
 from typing import Final
 
 from proxy.errors import WireFault
 from proxy.model import CHUNKED, LENGTH, NO_BODY, UNTIL_CLOSE, Framing, RequestHead, ResponseHead
+from proxy.wire import authority, framing, upgrade
 
 _CRLF: Final = b"\r\n"
 
@@ -22,13 +23,6 @@ _HOP_BY_HOP: Final = (b"keep-alive", b"proxy-connection")
 _KEPT: Final = (b"host", b"content-length", b"transfer-encoding", b"connection", b"upgrade", b"te", b"x-tulle-error")
 """Named in Connection or not, these are never removed by name: each is handled on its own (a client must not be able
 to have the framing or the authority dropped)."""
-
-_CHUNKING: Final = re.compile(rb"(?<=\r\n)(?:transfer-encoding|trailer):[^\r]*\r\n", re.IGNORECASE).sub
-
-_FRAMING: Final = re.compile(rb"(?<=\r\n)(?:content-length|transfer-encoding):[^\r]*\r\n", re.IGNORECASE).sub
-"""A tunnel has none, and a client that heeded it would wait (RFC 9110 section 9.3.6)."""
-
-_AUTHORITY: Final = re.compile(rb"[^/*?#@]+").fullmatch
 
 _MARK: Final = b"x-tulle-"
 
@@ -44,12 +38,11 @@ def read_request(raw: bytes, lines: list[bytes], method: bytes) -> RequestHead:
     if end <= start or (minor == 0 and not line.endswith(b" HTTP/1.0")) or line.find(b" ", start, end) >= 0:
         raise WireFault("bad-request-line", line[:80].decode("latin-1"))
     target = line[start:end]
-    framing: Framing = NO_BODY
-    length_bytes = 0
-    hosts = 0
+    body: Framing = NO_BODY
+    length_bytes = host_at = 0
     options: list[bytes] | None = None
-    upgrade = b""
-    stale = has_marks = False
+    asked = b""
+    stale = has_marks = is_odd = False
     plain_at = 0  # where a Connection stands that names no other header
     for at in range(1, len(lines) - 2):
         line = lines[at]
@@ -57,11 +50,16 @@ def read_request(raw: bytes, lines: list[bytes], method: bytes) -> RequestHead:
         if not name:
             continue
         if name == b"host":
-            hosts += 1
+            if host_at:
+                raise WireFault("duplicate-host")
+            host_at = at
         elif name == b"content-length":
-            framing, length_bytes = LENGTH, _length_bytes(line)
+            length_bytes = _usual_length(line)
+            is_odd = is_odd or body != NO_BODY or length_bytes < 0
+            body = LENGTH
         elif name == b"transfer-encoding":
-            framing = _chunked(_value(line, name), minor)
+            is_odd = is_odd or body != NO_BODY or minor == 0 or not _is_usual_encoding(line)
+            body = CHUNKED
         elif name == b"connection":
             value = _value(line, name)
             plain = _PLAIN_OPTIONS.get(value) if options is None else None
@@ -70,48 +68,41 @@ def read_request(raw: bytes, lines: list[bytes], method: bytes) -> RequestHead:
             else:
                 options, stale = _options(value, options), True
         elif name == b"upgrade":
-            upgrade, stale = _value(line, name), True
+            asked, stale = _joined(asked, _value(line, name)), True
         elif name.startswith(_MARK):
             has_marks = True
         else:
             stale = True
-    if hosts > 1:
-        raise WireFault("duplicate-host")
-    keep_alive = minor == 1
-    if options is not None:
-        keep_alive = b"close" not in options and (minor == 1 or b"keep-alive" in options)
-        if b"upgrade" not in options:
-            upgrade = b""
+    if host_at and target[0] == 47 and method != b"CONNECT":
+        host, fixed = authority.normal_form(_value(lines[host_at], b"host")), lines
     else:
-        upgrade = b""
-    if method == b"CONNECT":
-        if minor == 0 or _AUTHORITY(target) is None:
-            raise WireFault("bad-request-line", "CONNECT wants an authority, and HTTP/1.1")
-        framing, length_bytes, upgrade = NO_BODY, 0, b""
-    if upgrade and (minor == 0 or upgrade.lower().startswith(b"h2c")):
-        upgrade = b""
-    if stale:
-        raw = _without_hop_by_hop(lines, options or [], upgrade)
+        host, fixed = _odd_authority(lines, host_at, method, target, minor)
+    if is_odd or (body != NO_BODY and method == b"CONNECT"):
+        body, length_bytes, fixed, _ = framing.of_request(fixed, minor, method)
+    if asked:
+        asked = upgrade.onwards(asked) if _may_upgrade(method, minor, options) else b""
+    if stale or fixed is not lines:
+        raw = _without_hop_by_hop(fixed, options or [], asked)
     elif plain_at:
         raw = _without_line(raw, lines, plain_at)
-    return RequestHead(raw, method, target, minor, framing, length_bytes, keep_alive, upgrade, has_marks)
+    keep_alive = minor == 1 if options is None else _is_kept(options, minor)
+    return RequestHead(raw, method, target, minor, body, length_bytes, keep_alive, asked, has_marks, authority=host)
 
 
-def read_response(raw: bytes, lines: list[bytes], status: int, method: bytes) -> ResponseHead:
-    """Read a complete response head to a request of `method`, whole and in lines; raise WireFault."""
-    line = lines[0]
-    minor = 1 if line.startswith(b"HTTP/1.1 ") else 0
-    if minor == 0 and not line.startswith(b"HTTP/1.0 "):
-        raise WireFault("bad-response", "the status line names no HTTP/1 version")
-    for at in range(12, len(line)):  # behind the status
-        if (line[at] < 32 and line[at] != 9) or line[at] == 127:
-            raise WireFault("bad-response", "a control character in the status line")
-    framing: Framing = UNTIL_CLOSE
+def read_response(
+    raw: bytes, lines: list[bytes], status: int, method: bytes, knows_chunks: bool = True
+) -> ResponseHead:
+    """Read a complete response head to a request of `method`, whole and in lines; raise WireFault.
+
+    The chunks of one whose version, or whose client (`knows_chunks`), knows none are to be taken off.
+    """
+    minor = _version_of(lines[0])
+    body: Framing = UNTIL_CLOSE
     length_bytes = 0
     options: list[bytes] | None = None
-    stale = False
+    stale = is_odd = False
     plain_at = 0  # where a Connection stands that names no other header
-    upgrade = error = b""
+    upgraded = error = b""
     has_marks = False
     for at in range(1, len(lines) - 2):
         line = lines[at]
@@ -119,10 +110,12 @@ def read_response(raw: bytes, lines: list[bytes], status: int, method: bytes) ->
         if not name or name == b"host" or name == b"te":  # these mean nothing here
             continue
         if name == b"content-length":
-            framing, length_bytes = LENGTH, _length_bytes(line)
+            length_bytes = _usual_length(line)
+            is_odd = is_odd or body != UNTIL_CLOSE or length_bytes < 0
+            body = LENGTH
         elif name == b"transfer-encoding":
-            # Without `chunked` at last the body ends with the connection (RFC 9112 section 6.3).
-            framing = CHUNKED if _ends_chunked(_value(line, name)) else UNTIL_CLOSE
+            is_odd = is_odd or body != UNTIL_CLOSE or minor == 0 or not knows_chunks or not _is_usual_encoding(line)
+            body = CHUNKED
         elif name == b"connection":
             value = _value(line, name)
             plain = _PLAIN_OPTIONS.get(value) if options is None else None
@@ -131,25 +124,85 @@ def read_response(raw: bytes, lines: list[bytes], status: int, method: bytes) ->
             else:
                 options, stale = _options(value, options), True
         elif name == b"upgrade":
-            upgrade, stale = _value(line, name), True
+            upgraded, stale = _joined(upgraded, _value(line, name)), True
         elif name.startswith(_MARK):
             has_marks = True
             if name == b"x-tulle-error":
                 error = _value(line, name)
         else:
             stale = True
-    if status < 200 or status in (204, 304) or method == b"HEAD" or (method == b"CONNECT" and status < 300):
-        framing, length_bytes = NO_BODY, 0
-    keep_alive = minor == 1 and framing != UNTIL_CLOSE
-    if options is not None:
-        keep_alive = framing != UNTIL_CLOSE and b"close" not in options and (minor == 1 or b"keep-alive" in options)
-    if stale:
-        raw = _without_hop_by_hop(lines, options or [], upgrade if status == 101 else b"")
+    is_silent = status < 200 or status == 204 or (method == b"CONNECT" and status < 300)
+    is_sound = True
+    fixed = lines
+    if is_odd or (is_silent and body != UNTIL_CLOSE):
+        body, length_bytes, fixed, is_sound = framing.of_response(lines, minor, status, method, knows_chunks)
+    elif is_silent or status == 304 or method == b"HEAD":
+        body, length_bytes = NO_BODY, 0
+    is_unchunked = body == CHUNKED and (minor == 0 or not knows_chunks)
+    if is_unchunked:
+        body = UNTIL_CLOSE
+    keep_alive = minor == 1 if options is None else _is_kept(options, minor)
+    if stale or fixed is not lines:
+        raw = _without_hop_by_hop(fixed, options or [], upgraded if status == 101 or status == 426 else b"")
     elif plain_at:
         raw = _without_line(raw, lines, plain_at)
-    if method == b"CONNECT" and 200 <= status < 300:
-        raw = _FRAMING(b"", raw)
-    return ResponseHead(raw, status, minor, framing, length_bytes, keep_alive, error, (), -1, has_marks)
+    kept = keep_alive and is_sound and body != UNTIL_CLOSE
+    head = ResponseHead(raw, status, minor, body, length_bytes, kept, error, (), -1, has_marks)
+    if fixed is not lines:
+        head.is_reframed, head.is_unchunked = True, is_unchunked
+    if status == 101:
+        head.upgrade = upgraded
+    return head
+
+
+def _version_of(line: bytes) -> int:
+    """Check a status line; give the minor version."""
+    minor = 1 if line.startswith(b"HTTP/1.1 ") else 0
+    if minor == 0 and not line.startswith(b"HTTP/1.0 "):
+        raise WireFault("bad-response", "the status line names no HTTP/1 version")
+    for at in range(12, len(line)):  # behind the status
+        if (line[at] < 32 and line[at] != 9) or line[at] == 127:
+            raise WireFault("bad-response", "a control character in the status line")
+    return minor
+
+
+def _odd_authority(
+    lines: list[bytes], host_at: int, method: bytes, target: bytes, minor: int
+) -> tuple[bytes, list[bytes]]:
+    """Find the authority of a request without Host, or whose target is no path; give it, and the lines as it has them.
+
+    Where the target names it, Host says the same afterwards: RFC 9112 section 3.2.2.
+    """
+    told = _value(lines[host_at], b"host") if host_at else b""
+    host = authority.normal_form(told)
+    if not host_at and minor == 1:
+        raise WireFault("bad-host", "HTTP/1.1 wants a Host header")
+    if method == b"CONNECT":
+        if minor == 0 or not authority.has_port(target):
+            raise WireFault("bad-request-line", "CONNECT wants host:port, and HTTP/1.1")
+        named, default_port = target, 0
+    elif target[0] == 47 or target == b"*":
+        return host, lines
+    else:
+        named, default_port = authority.of_target(target)
+    host = authority.normal_form(named, default_port)
+    if told == named:
+        return host, lines
+    fixed = lines.copy()
+    if host_at:
+        fixed[host_at] = b"Host: " + named
+    else:
+        fixed.insert(1, b"Host: " + named)
+    return host, fixed
+
+
+def _may_upgrade(method: bytes, minor: int, options: list[bytes] | None) -> bool:
+    return minor == 1 and options is not None and b"upgrade" in options and method != b"CONNECT"
+
+
+def _is_kept(options: list[bytes], minor: int) -> bool:
+    """Tell whether these options of Connection let it live on."""
+    return b"close" not in options and (minor == 1 or b"keep-alive" in options)
 
 
 def _telling(line: bytes) -> bytes:
@@ -194,32 +247,32 @@ def _value(line: bytes, name: bytes) -> bytes:
     return line[start:end]
 
 
-def _length_bytes(line: bytes) -> int:
-    """Read a content-length, of which llhttp has said that it is one number with white space around it."""
+def _usual_length(line: bytes) -> int:
+    """Read a content-length as nearly everyone writes it; -1 where wire.framing must look at it."""
+    size = len(line)
+    at = 16 if size > 15 and line[15] == 32 else 15
+    if not 0 < size - at < 19 or (line[at] == 48 and size - at > 1):
+        return -1
     length_bytes = 0
-    for at in range(15, len(line)):
-        if line[at] > 47:
-            length_bytes = length_bytes * 10 + line[at] - 48
+    while at < size:
+        if not 48 <= line[at] <= 57:
+            return -1
+        length_bytes = length_bytes * 10 + line[at] - 48
+        at += 1
     return length_bytes
 
 
-def _chunked(value: bytes, minor: int) -> Framing:
-    if minor == 0 or not _ends_chunked(value):
-        raise WireFault("bad-transfer-encoding", value[:80].decode("latin-1"))
-    return CHUNKED
+def _is_usual_encoding(line: bytes) -> bool:
+    return line[17:] == b": chunked" or line[17:] == b":chunked"
 
 
-def _ends_chunked(value: bytes) -> bool:
-    return value.rpartition(b",")[2].strip().lower() == b"chunked"
+def _joined(before: bytes, value: bytes) -> bytes:
+    """Append the value of a list that goes on in another field."""
+    return before + b", " + value if before else value
 
 
 def _options(value: bytes, before: list[bytes] | None) -> list[bytes]:
     return (before or []) + [option.strip().lower() for option in value.split(b",")]
-
-
-def without_chunking(raw: bytes) -> bytes:
-    """Remove from a response head what announces chunks and trailers."""
-    return _CHUNKING(b"", raw)
 
 
 def _without_line(raw: bytes, lines: list[bytes], number: int) -> bytes:

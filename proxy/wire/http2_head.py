@@ -3,15 +3,16 @@
 libnghttp2 refuses what RFC 9113 section 8 forbids: unknown, repeated, missing or late pseudo-headers, headers of one
 connection only (`connection`, `te` other than `trailers`), names and values with forbidden characters, a content-length
 that is no number, repeated or not kept. Here the meaning is read, and what a proxy must refuse itself. All headers go
-on as they came.
+on as they came; `:authority` and Host are judged as HTTP/1's are (wire.authority).
 
-Sources: RFC 9113 sections 8.1 to 8.3, 8.5; RFC 8441; RFC 9110 section 4.2.4 (user information); gRPC over HTTP/2.
+Sources: RFC 9113 sections 8.1 to 8.3, 8.5; RFC 8441; gRPC over HTTP/2.
 """
 
 from typing import Final
 
 from proxy.errors import WireFault
 from proxy.model import NO_BODY, UNTIL_CLOSE, Headers, RequestHead, ResponseHead
+from proxy.wire.authority import HTTP_PORT, HTTPS_PORT, normal_form
 from proxy.wire.grpc import parse_status
 
 _HEADER_BYTES: Final = 4
@@ -25,7 +26,7 @@ _MARK: Final = b"x-tulle-"
 def read_request(fields: Headers, ended: bool, max_head_bytes: int, max_fields_count: int = 2048) -> RequestHead:
     """Read a request's headers; raise WireFault, whose reason has the status to answer with."""
     size_bytes = _HEADER_BYTES * len(fields)
-    method = path = authority = host = b""
+    method = path = scheme = authority = host = b""
     framing = NO_BODY if ended else UNTIL_CLOSE
     length_bytes = 0
     is_grpc = has_marks = False
@@ -34,8 +35,11 @@ def read_request(fields: Headers, ended: bool, max_head_bytes: int, max_fields_c
         size_bytes += size + len(value)
         if size == 5 and name == b":path":
             path = value
-        elif size == 7 and name == b":method":
-            method = value
+        elif size == 7:
+            if name == b":method":
+                method = value
+            elif name == b":scheme":
+                scheme = value
         elif size == 10 and name == b":authority":
             authority = value
         elif size == 12 and name == b"content-type":
@@ -50,12 +54,15 @@ def read_request(fields: Headers, ended: bool, max_head_bytes: int, max_fields_c
             has_marks = True
     if size_bytes > max_head_bytes or len(fields) > max_fields_count:
         raise _too_large(fields, size_bytes)
-    if host and authority and host != authority and host.lower() != authority.lower():
+    default_port = HTTPS_PORT if scheme == b"https" else 0 if method == b"CONNECT" and not scheme else HTTP_PORT
+    told = normal_form(authority or host, default_port)
+    if host and host != authority and normal_form(host, default_port) != told:
         raise WireFault("host-conflict", f"{_text(authority)} and {_text(host)}")
-    if (authority or host).find(b"@") >= 0:  # fast: `in` tries a number first, and fails
-        raise WireFault("bad-head", "the authority holds user information")
+    if length_bytes and method == b"CONNECT":
+        raise WireFault("connect-with-body", f"{length_bytes} bytes")
     # A CONNECT has no path: it asks for its authority.
-    return RequestHead(b"", method, path or authority, 1, framing, length_bytes, True, b"", has_marks, fields, is_grpc)
+    target = path or authority
+    return RequestHead(b"", method, target, 1, framing, length_bytes, True, b"", has_marks, fields, is_grpc, told)
 
 
 def read_response(

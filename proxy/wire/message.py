@@ -55,6 +55,9 @@ _FAULTS: Final = (
     (b"method", "bad-request-line"),
     (b"url", "bad-request-line"),
     (b"HTTP version", "bad-request-line"),
+    (b"Expected HTTP/", "bad-request-line"),
+    (b"major version", "bad-request-line"),
+    (b"minor version", "bad-request-line"),
     (b"status", "bad-response"),
 )
 """Part of llhttp's message -> reason word; the first that fits."""
@@ -228,6 +231,12 @@ class MessageReader(Generic[S]):
             self._finish()
 
     def _feed_chunked(self, data: bytes) -> None:
+        self.sink.on_body(self._take_chunks(data))
+        if self._complete:
+            self._finish()
+
+    def _take_chunks(self, data: bytes) -> bytes:
+        """Have chunks validated; give what of them goes on, keep in `rest` what follows the last."""
         # The last chunk ends with a blank line, but so may any data: llhttp says which blank line was the last.
         whole = self._tail + data
         start = position = len(self._tail)
@@ -243,9 +252,7 @@ class MessageReader(Generic[S]):
         if self._payload is not None:
             data = b"".join(self._payload)
             self._payload.clear()
-        self.sink.on_body(data)
-        if self._complete:
-            self._finish()
+        return data
 
     def _begin_body(self, framing: Framing, length_bytes: int) -> None:
         self.framing = framing

@@ -256,7 +256,9 @@ async def test_admin_pages(start_sidecar: Any, serve: Any) -> None:
     config = json.loads((await sidecar.admin("/config"))[1])
     assert config["TULLE_POD_NAME"] == "web-1"
     async with await trio.open_tcp_stream("127.0.0.1", sidecar.app.config.admin_port) as stream:
-        await stream.send_all(b"POST /live HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\nHEAD /live HTTP/1.1\r\n\r\n")
+        await stream.send_all(
+            b"POST /live HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\nHEAD /live HTTP/1.1\r\nHost: a\r\n\r\n"
+        )
         assert (await read_until(stream, b"HEAD\n")).startswith(b"HTTP/1.1 405")
         assert b"Content-Length: 5\r\n" in await read_until(stream, b"\r\n\r\n")
         await stream.send_all(b"nonsense\r\n\r\n")

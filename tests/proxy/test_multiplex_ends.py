@@ -18,7 +18,7 @@ from proxy.multiplex import Multiplex
 from proxy.stream import Stream
 from proxy.trunk import Trunk
 from proxy.trunk_stream import TrunkStream
-from proxy.wire.streams import MAX_STREAM_ID, NO_ERROR, Settings
+from proxy.wire.streams import MAX_STREAM_ID, NO_ERROR, PROTOCOL_ERROR, Settings
 
 WEBSOCKET: Headers = ((b":method", b"CONNECT"), (b":protocol", b"websocket"), *GET[1:])
 
@@ -163,6 +163,36 @@ def test_a_client_that_sends_and_does_not_read_is_read_no_further_than_a_bound(h
         house.run()
     assert len(client.notes.of("head")) == 201
     assert len(client.notes.body(large)) == 2_000_000
+
+
+@pytest.mark.parametrize("authority", [b"a:b", b"a,b:1:2", b"a:65536"])
+def test_an_authority_that_is_no_host_is_answered_and_counted(house: MultiplexHouse, authority: bytes) -> None:
+    client, _ = house.client()
+    stream_id = ask(house, client, (*GET[:2], (b":authority", authority), GET[3]))
+
+    assert error_of(client.notes, stream_id) == b"bad-host"
+    assert house.door.dials == []
+    faults = {
+        dict(labels)["reason"]: count for (name, labels), count in house.meter.counters.items() if "faults" in name
+    }
+    assert faults == {"bad-host": 1}
+
+
+@pytest.mark.parametrize("body", [b"too much", b"few"])
+def test_a_body_that_breaks_its_length_is_told_for_what_it_is(house: MultiplexHouse, body: bytes) -> None:
+    """The head has gone: what is left to say it with is the code of the reset, and the log."""
+    client, _ = house.client()
+    stream_id = ask(house, client)
+    server = house.door.dials[-1].connect()
+    house.sockets.append(server)
+    told = head(Encoder(), 1, (*OK, (b"content-length", b"5")), ended=False)
+    server.sendall(SettingsFrame(0).serialize() + told)
+    house.run()
+    server.sendall(data_frame(1, body, ended=True))
+    house.run()
+
+    assert client.notes.of("reset") == [(stream_id, PROTOCOL_ERROR)]
+    assert [(word, detail.split(":")[0]) for _, word, detail in house.notices] == [("response-cut", "bad-response")]
 
 
 def test_a_silent_sidecar_is_asked_and_its_streams_fail_when_it_is_dead(house: MultiplexHouse) -> None:

@@ -80,10 +80,10 @@ async def test_http10(through: Through, host: bytes) -> None:
 async def test_http11_absolute_uri_differs_from_host(through: Through) -> None:
     script = Script([OK])
     way = await through(script.handle)
-    request = b"GET http://other.example/x HTTP/1.1\r\nHost: web\r\n\r\n"
+    request = b"GET http://other.example/x HTTP/1.1\r\nA: b\r\nHost: web\r\n\r\n"
 
     assert await way.ask(request, b"ok") == OK
-    assert script.received == [request]
+    assert script.received == [request.replace(b"Host: web", b"Host: other.example")]
 
 
 async def test_http11_upgrades(through: Through) -> None:

@@ -53,6 +53,15 @@ async def test_http2_requests_and_responses_arrive_as_sent(through: Through) -> 
         assert {name for name, _ in answer.headers if name.startswith(b"x-tulle") or name == b"via"} == set()
 
 
+async def test_http2_target_in_raw_utf8_arrives_as_sent(through: Through) -> None:
+    way = await through(h2_server(echo))
+    peer = await talk(way)
+    async with peer.stream:
+        answer = await peer.answer(peer.request(get("/straße?ü=ä".encode(), b"web")))
+
+        assert answer[b"x-heard-path"] == "/straße?ü=ä".encode()
+
+
 async def test_http2_request_without_authority(through: Through) -> None:
     way = await through(h2_server(echo))
     peer = await talk(way)

@@ -1,65 +1,17 @@
 """The HTTP/1 readers: every case whole, byte by byte and re-chunked; what llhttp refuses is pinned with raw bytes."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from time import perf_counter
 
 import h11
 import pytest
+from http1house import Event, Notes, read_requests, single_bytes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.errors import REASONS, WireFault
 from proxy.model import CHUNKED, LENGTH, NO_BODY, RequestHead, ResponseHead
 from proxy.wire.http1 import RequestReader, ResponseReader
-
-Event = tuple[str, bytes]
-
-
-class Notes:
-    """Both sinks: keeps what it hears, bodies joined."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-        self.heads: list[RequestHead | ResponseHead] = []
-
-    def on_request(self, head: RequestHead) -> None:
-        self.heads.append(head)
-        self.events.append(("head", head.raw))
-
-    def on_response(self, head: ResponseHead) -> None:
-        self.heads.append(head)
-        self.events.append(("head", head.raw))
-
-    def on_body(self, data: bytes) -> None:
-        if self.events[-1][0] == "body":
-            self.events[-1] = ("body", self.events[-1][1] + data)
-        else:
-            self.events.append(("body", data))
-
-    def on_end(self) -> None:
-        self.events.append(("end", b""))
-
-
-def read_requests(pieces: Iterable[bytes], max_head_bytes: int = 65536) -> list[Event]:
-    """Read all requests in the pieces; a fault is the last event."""
-    notes = Notes()
-    reader = RequestReader(notes, max_head_bytes)
-    try:
-        for piece in pieces:
-            reader.feed(piece)
-            while reader.is_done:
-                rest = reader.rest
-                reader.next_message()
-                if not rest:
-                    break
-    except WireFault as fault:
-        notes.events.append((REASONS[fault.reason].word, b""))
-    return notes.events
-
-
-def single_bytes(data: bytes) -> list[bytes]:
-    return [data[i : i + 1] for i in range(len(data))]
-
 
 HOST = b"Host: a\r\n"
 POST = b"POST / HTTP/1.1\r\n" + HOST
@@ -82,6 +34,7 @@ BAD_REQUESTS = {
     "content length too large": (POST + b"Content-Length: 99999999999999999999\r\n\r\n", "bad-content-length"),
     "transfer encoding gzip": (POST + b"Transfer-Encoding: gzip\r\n\r\n", "bad-transfer-encoding"),
     "chunked not at last": (POST + b"Transfer-Encoding: chunked, gzip\r\n\r\n", "bad-transfer-encoding"),
+    "gzip, then chunked": (POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", "unknown-transfer-coding"),
     "transfer encoding twice": (
         POST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         "bad-transfer-encoding",
@@ -159,7 +112,6 @@ GOOD_REQUESTS = [
     b"\r\n" * 8 + GET,
     b"MADE-UP /x HTTP/1.1\r\nHost: a\r\n\r\n",
     POST + b"Content-Length: 0\r\n\r\n",
-    POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
 ]
 
 
@@ -230,7 +182,7 @@ def test_mutated_bytes_end_in_a_known_fault_and_no_cut_changes_the_verdict(
     assert (verdict[-1:] and verdict[-1][0] in REASONS) == (again[-1:] and again[-1][0] in REASONS)
 
 
-@pytest.mark.parametrize("raw", [raw for raw in GOOD_REQUESTS if b"MADE-UP" not in raw and b"gzip" not in raw])
+@pytest.mark.parametrize("raw", [raw for raw in GOOD_REQUESTS if b"MADE-UP" not in raw])
 def test_h11_reads_what_we_pass_on_as_the_same_message(raw: bytes) -> None:
     """h11 is the oracle: what goes to the server has the same method, target and body for it as for us."""
     events = read_requests([raw])
@@ -332,6 +284,7 @@ def test_headers_of_one_connection_stay_behind_and_no_others_however_they_are_sp
     lines.append((b"x-tulle-timeout-ms", spell(b"x-tulle-timeout-ms") + b": 5"))
     head = head_of(POST + b"".join(line + b"\r\n" for _, line in lines) + b"\r\n")
 
+    lines = [(name, b"Content-Length: 3" if line.endswith((b"  3 ", b"\t3")) else line) for name, line in lines]
     kept = [line for name, line in lines if name not in OF_ONE_CONNECTION]
     assert head.raw == POST + b"".join(line + b"\r\n" for line in kept) + b"\r\n"
     assert (head.framing, head.length_bytes, head.has_marks) == (LENGTH, 3, True)
@@ -418,9 +371,8 @@ def test_a_response_without_framing_ends_with_the_connection_and_a_cut_one_is_to
 @pytest.mark.parametrize(
     "raw",
     [
-        R200 + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         R200 + b"Content-Length: x\r\n\r\n",
-        R200 + b"X: a\r\n b\r\n\r\n",
+        R200 + b" X: a\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 200 OK\nContent-Length: 0\n\n",
         b"HTTP/1.1 200 O\x01K\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 99 x\r\n\r\n",

@@ -61,14 +61,36 @@ def test_a_request_that_a_proxy_must_refuse_has_a_reason_with_an_answer(extra: H
     assert 400 <= REASONS[reason].status < 500
 
 
-def test_user_information_in_the_authority_is_refused() -> None:
-    with pytest.raises(WireFault, match="bad-head"):
-        read_request((GET[0], GET[1], (b":authority", b"me@a"), GET[3]), True, 65536)
+@pytest.mark.parametrize("authority", [b"me@a", b"a:b", b"a:65536", b"1.2.3.4:80,1.2.3.5:80", b"[::1", b"a%zz"])
+def test_an_authority_that_is_no_host_is_refused_as_http1_refuses_it(authority: bytes) -> None:
+    for name in (b":authority", b"host"):
+        with pytest.raises(WireFault, match="bad-host"):
+            read_request((GET[0], GET[1], (name, authority), GET[3]), True, 65536)
 
 
-def test_host_may_repeat_the_authority_or_stand_for_it() -> None:
-    read_request((*GET, (b"host", b"A")), True, 65536)
-    read_request((GET[0], GET[1], GET[3], (b"host", b"a")), True, 65536)
+@pytest.mark.parametrize(
+    ("scheme", "authority", "host"),
+    [(b"http", b"a", b"A"), (b"http", b"a:80", b"a"), (b"https", b"a", b"a:443"), (b"http", b"a.", b"a")],
+)
+def test_host_may_repeat_the_authority_in_another_spelling(scheme: bytes, authority: bytes, host: bytes) -> None:
+    fields = (GET[0], (b":scheme", scheme), (b":authority", authority), GET[3], (b"host", host))
+
+    assert read_request(fields, True, 65536).authority == b"a"
+
+
+def test_host_may_stand_for_the_authority() -> None:
+    assert read_request((GET[0], GET[1], GET[3], (b"host", b"A:8080")), True, 65536).authority == b"a:8080"
+
+
+def test_a_host_for_another_port_is_another_host() -> None:
+    with pytest.raises(WireFault, match="host-conflict"):
+        read_request((*GET, (b"host", b"a:8080")), True, 65536)
+
+
+def test_a_connect_that_announces_a_body_is_refused() -> None:
+    fields = ((b":method", b"CONNECT"), (b":authority", b"a:443"), (b"content-length", b"5"))
+    with pytest.raises(WireFault, match="connect-with-body"):
+        read_request(fields, False, 65536)
 
 
 def test_a_connect_asks_for_its_authority() -> None:
