@@ -183,11 +183,11 @@ class Exchange:
 
     def on_response(self, attempt: Attempt, head: ResponseHead) -> None:
         """Pass the head on, unless another try is better."""
-        status = head.status
         if head.has_marks:
             trust.hear_response(self, attempt, head)
-        if status < 200 and status != 101:
-            self.caller.pass_informational(head)
+        if head.status < 200 and head.status != 101:
+            if self.course is None or self.course.tries.lets_pass(attempt, head):
+                self.caller.pass_informational(head)
             return
         leg = attempt.leg
         if leg is None:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 NEAR_S: Final = 0.6
 """The end of a try, or of an exchange, that is nearer than this gets a timer: more than two sweeps."""
 
+MAX_HINTS_BYTES: Final = 16384
+"""Informational heads that wait in one exchange; more are dropped, as clients may do too (RFC 9110 section 15.2)."""
+
 _ATTEMPT: Final = ATTEMPT.encode()
 _GRPC_TIMEOUT: Final = b"grpc-timeout"
 
@@ -42,7 +45,18 @@ _KINDS: Final[dict[str, retry.Kind]] = {
 class Tries:
     """Made by a course."""
 
-    __slots__ = ("_course", "_exchange", "_failed", "_hedges_count", "_retries_count", "_tries_count", "rivals")
+    __slots__ = (
+        "_course",
+        "_exchange",
+        "_failed",
+        "_has_continued",
+        "_hedges_count",
+        "_hints",
+        "_hints_bytes",
+        "_retries_count",
+        "_tries_count",
+        "rivals",
+    )
 
     def __init__(self, course: "Course", exchange: "Exchange") -> None:
         self.rivals: list[Attempt] = []
@@ -53,6 +67,11 @@ class Tries:
         self._retries_count = 0
         self._hedges_count = 0
         self._failed: tuple[Endpoint, ...] = ()
+        self._has_continued = False
+        """The client has been asked for its body, by whichever try."""
+        self._hints: list[tuple[Attempt, ResponseHead]] = []
+        """Informational heads of tries that may still be discarded."""
+        self._hints_bytes = 0
 
     def pick(self) -> Endpoint:
         return self._course.traffic.pick(self._course.decision, self._failed)
@@ -165,6 +184,23 @@ class Tries:
 
     # after a try
 
+    def lets_pass(self, attempt: Attempt, head: ResponseHead) -> bool:
+        """An informational head has come: tell whether it is the client's now.
+
+        Where another try may take this one's place, its hints wait for its final head, and pass or go with that. Only
+        100 passes at once, and once: it asks for the body that every try needs.
+        """
+        decision = self._course.decision
+        if decision.retries is None and decision.hedge is None:
+            return True
+        if head.status == 100:
+            has_continued, self._has_continued = self._has_continued, True
+            return not has_continued
+        self._hints_bytes += len(head.raw) + sum([len(name) + len(value) for name, value in head.fields])
+        if self._hints_bytes <= MAX_HINTS_BYTES:
+            self._hints.append((attempt, head))
+        return False
+
     def accept(self, attempt: Attempt, head: ResponseHead) -> bool:
         """A final head has come: tell whether it is the client's now; else it waits, or another try is better."""
         exchange = self._exchange
@@ -252,6 +288,10 @@ class Tries:
         elif attempt.number > 1 and classify.response(head.status) and max(code, head.grpc_status) <= 0:
             self._course.count("outbound_retry_successes_total")
         self.cancel_rivals(is_beaten=True)
+        hints, self._hints = self._hints, []
+        for hinting, hint in hints:
+            if hinting is attempt:
+                exchange.caller.pass_informational(hint)
         self._course.traffic.mark(self._course.decision, head, attempt.endpoint)
         if attempt.fault is not None:
             self._course.narrow(attempt.fault)

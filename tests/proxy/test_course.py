@@ -24,6 +24,7 @@ from contract.policy import (
     Timeouts,
 )
 from proxy.model import Address
+from proxy.tries import MAX_HINTS_BYTES
 
 ADDRESS = Address("10.96.0.7", 80)
 MIRROR = Address("10.96.0.9", 80)
@@ -208,6 +209,75 @@ def test_no_try_follows_once_the_response_has_begun(house: TurnHouse) -> None:
     assert heard(client).endswith(b"part")
     assert heard(client) == b"reset"
     assert len(house.door.dials) == 1
+
+
+HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </%d>\r\n\r\n"
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+def test_hints_of_a_discarded_try_are_discarded_with_it(house: TurnHouse) -> None:
+    obey(house, ServicePolicy(retries=Retries(statuses=((503, 503),)), budget=GENEROUS))
+    client = send(house)
+    first, _ = connect(house, 0)
+    reply(house, first, HINTS % 1 + BUSY)
+    house.spin(0.1)
+    second, _ = connect(house, 1)
+    reply(house, second, HINTS % 2)
+    assert heard(client) == b""
+    reply(house, second, HINTS % 3 + OK)
+
+    assert heard(client) == HINTS % 2 + HINTS % 3 + OK
+
+
+def test_the_hints_of_the_half_of_a_pair_that_wins_are_the_clients(house: TurnHouse) -> None:
+    obey(house, ServicePolicy(hedging=Hedging(delay_s=0.05), budget=GENEROUS))
+    client = send(house)
+    first, _ = connect(house, 0)
+    reply(house, first, HINTS % 1)
+    house.spin(0.06)
+    second, _ = connect(house, 1)
+    reply(house, second, HINTS % 2 + OK)
+
+    assert heard(client) == HINTS % 2 + OK
+
+
+def test_the_client_is_asked_for_its_body_once_and_at_once(house: TurnHouse) -> None:
+    obey(house, ServicePolicy(retries=Retries(statuses=((503, 503),)), budget=GENEROUS))
+    client = send(house, b"PUT /a HTTP/1.1\r\nHost: web\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n")
+    first, _ = connect(house, 0)
+    reply(house, first, CONTINUE)
+    assert heard(client) == CONTINUE
+    client.sendall(b"abc")
+    house.spin()
+    reply(house, first, BUSY)
+    house.spin(0.1)
+    second, request = connect(house, 1)
+    assert request.endswith(b"abc")
+    reply(house, second, CONTINUE + OK)
+
+    assert heard(client) == OK
+
+
+def test_hints_pass_at_once_where_no_other_try_can_follow(house: TurnHouse) -> None:
+    obey(house, ServicePolicy(timeouts=Timeouts(request_s=10.0)))
+    client = send(house)
+    server, _ = connect(house, 0)
+    reply(house, server, HINTS % 1)
+
+    assert heard(client) == HINTS % 1
+
+
+def test_hints_without_end_take_no_memory_without_end(house: TurnHouse) -> None:
+    obey(house, ServicePolicy(retries=Retries(statuses=((503, 503),)), budget=GENEROUS))
+    client = send(house)
+    server, _ = connect(house, 0)
+    for _ in range(20):
+        reply(house, server, HINTS % 1 * 100)
+    reply(house, server, OK)
+    answer = heard(client)
+
+    assert answer.endswith(OK)
+    assert 8192 < len(answer) <= MAX_HINTS_BYTES + len(OK)
 
 
 def test_a_try_has_its_own_time(house: TurnHouse) -> None:

@@ -99,6 +99,27 @@ def counted(house: MultiplexHouse, name: str, **labels: str) -> int:
 # tries
 
 
+def test_hints_of_a_discarded_try_are_discarded_with_it(house: MultiplexHouse) -> None:
+    obey(house, ServicePolicy(retries=Retries(statuses=((503, 503),)), budget=GENEROUS))
+    client, stream_id = begin(house, GET, b"")
+
+    def hint(server: Peer, number: bytes) -> None:
+        server.http2.inform(server.notes.of("head")[-1][0], ((b":status", b"103"), (b"link", number)))  # type: ignore[arg-type]
+
+    first = house.server(0)
+    hint(first, b"1")
+    say(house, first, ((b":status", b"503"),))
+    house.run(0.1)
+    second = house.server(1)
+    hint(second, b"2")
+    house.run()
+    assert client.notes.of("informational") == []
+    say(house, second, OK, b"ok")
+
+    assert client.notes.of("informational") == [(stream_id, ((b":status", b"103"), (b"link", b"2")))]
+    assert answer(client, stream_id)[1] == b"ok"
+
+
 @pytest.mark.parametrize("trailers", [None, UNAVAILABLE], ids=["trailers only", "trailers after headers"])
 def test_a_call_that_is_unavailable_is_tried_again_elsewhere(house: MultiplexHouse, trailers: Headers | None) -> None:
     obey(house, ON_UNAVAILABLE)
