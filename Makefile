@@ -5,6 +5,7 @@
 #   make lint          the first three of those
 #   make test-cluster  the end-to-end tests on a real Kubernetes of three nodes, made here (root, Go)
 #   make soak          five minutes of traffic over a bad wire: no leak, every request accounted for
+#   make fuzz          the parsers against inputs that seek new paths in them, five minutes each
 #   make bench         the sidecar beside Envoy and HAProxy, in one run
 #   make clean         remove what the others made here
 
@@ -20,10 +21,10 @@ KEEP ?=
 # Compiled wheels are rebuilt when the metadata changes, and only then.
 PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat
 
-.PHONY: help demo test lint wheels unit e2e test-cluster soak bench clean
+.PHONY: help demo test lint wheels unit e2e test-cluster soak fuzz bench clean
 
 help:
-	@sed -n '3,10s/^# *//p' Makefile
+	@sed -n '3,11s/^# *//p' Makefile
 
 $(VENV)/.created:
 	@.ci/debian build
@@ -89,6 +90,12 @@ test: $(VENV)/.dev $(VENV)/.compiled
 soak: $(VENV)/.dev $(if $(filter $(VENV)/compiled,$(TULLE_SOAK_CODE)),$(VENV)/.compiled)
 	@.ci/debian run test
 	@TULLE_SOAK_S=$${TULLE_SOAK_S:-300} $(BIN)/tox -q -e soak
+
+# What it learns stays in .fuzz; an input that breaks a promise belongs into tests/fuzz/corpus.
+fuzz: $(VENV)/.dev
+	@for parser in tests/fuzz/corpus/*; do \
+	  $(BIN)/python tests/fuzz "$${parser##*/}" -max_total_time=$${TULLE_FUZZ_S:-300} -max_len=4096; \
+	done
 
 bench: $(VENV)/.bench $(VENV)/.compiled
 	@.ci/debian build run bench

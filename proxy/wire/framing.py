@@ -11,6 +11,7 @@ itself its connection is not used again (`is_sound`), since its server may have 
 Sources: RFC 9112 sections 6.1 to 6.3 (the rules' numbers below are those of 6.3), 7.1.2, 7.4; RFC 9110 section 8.6.
 """
 
+import re
 from typing import Final, NamedTuple
 
 from proxy.errors import WireFault
@@ -22,6 +23,7 @@ MAX_LENGTH_BYTES: Final = 2**63 - 1
 _LENGTH: Final = b"content-length"
 _ENCODING: Final = b"transfer-encoding"
 _CHUNKED: Final = b"chunked"
+_FORBIDDEN: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
 
 
 class Decided(NamedTuple):
@@ -111,6 +113,8 @@ def _values(lines: list[bytes], name: bytes) -> list[bytes]:
     for line in lines[1:]:
         found, colon, value = line.partition(b":")
         if colon and found.lower() == name:
+            if _FORBIDDEN(value) is not None:  # llhttp has not seen what a repaired head says of its body
+                raise WireFault("control-character", value[:80].decode("latin-1"))
             values.append(value.strip(b" \t"))
     return values
 

@@ -259,6 +259,7 @@ def test_a_response_whose_last_coding_is_not_chunked_ends_with_its_connection(ca
         b"Transfer-Encoding:\r\n",
         b"Transfer-Encoding: chunked, chunked\r\n",
         b"Transfer-Encoding: \x0bchunked\r\n",
+        b"Transfer-Encoding: chunked, \x7f\r\nContent-Length: 3\r\n",
         b"X\x01: a\r\n",
         b"X y: a\r\n",
         b"Expires : -1\r\nX: a\x00b\r\n",
