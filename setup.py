@@ -22,6 +22,7 @@ HOT = (
     "proxy/early.py",
     "proxy/errors.py",
     "proxy/exchange.py",
+    "proxy/labels.py",
     "proxy/link.py",
     "proxy/listener.py",
     "proxy/meter.py",

@@ -55,7 +55,7 @@ class Connector(Dialler):
     def on_connected(self, sock: socket.socket) -> None:
         self._dial = None
         endpoint = self._endpoint
-        endpoint.barred_until_s = 0.0
+        endpoint.on_answer()
         self._user.on_channel(endpoint, self._parts.channel(sock, endpoint.tcp))
 
     def on_dial_failed(self, reason: str) -> None:

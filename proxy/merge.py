@@ -114,6 +114,7 @@ class Teller:
     def news(self, asked: int) -> News:
         """Tell what is new; the caller delivers it, or loses it."""
         meter = self._meter
+        meter.fold()
         introductions: list[Introduction] = []
         http = [told for series in meter.http.values() if (told := self._of_http(series, introductions))]
         tcp = [news for connections in meter.tcp.values() if (news := self._of_tcp(connections, introductions))]

@@ -24,8 +24,8 @@ def name_tls(meter: Meter, channel: SocketChannel, sni: str) -> None:
     """Move a client's connection from the series of its target to that of its name."""
     before = channel.series
     labels = _named(before.labels, sni)
-    if sni and labels not in meter.tcp and meter.names_count >= MAX_NAMES_COUNT:
-        labels = _named(before.labels, OTHER)
+    if labels not in meter.tcp and (not sni or meter.names_count >= MAX_NAMES_COUNT):
+        labels = _named(meter.place_of(before), OTHER if sni else "")
     is_new = labels not in meter.tcp
     after = meter.take_tcp(labels, _NO_PEER)
     meter.names_count += is_new and after.labels[-1][0] == "sni"

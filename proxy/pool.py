@@ -1,5 +1,6 @@
 """Endpoints: what the balancer knows of them, and their idle connections. Turn."""
 
+from collections.abc import Callable
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
@@ -33,6 +34,7 @@ class Endpoint(Load, Judged):
         "is_gone",
         "is_meshed",
         "is_preferred",
+        "on_first_answer",
         "probation",
         "tcp",
         "trunk_dial",
@@ -63,6 +65,8 @@ class Endpoint(Load, Judged):
         """HTTP/2 connections that take requests, the oldest first."""
         self.trunk_dial: TrunkDial | None = None
         """The one on its way."""
+        self.on_first_answer: Callable[[], None] | None = None
+        """Called once, when it has accepted a connection."""
         self.is_gone = False
         """No snapshot names it any more: its connections are not kept."""
 
@@ -73,9 +77,17 @@ class Endpoint(Load, Judged):
     def name(self) -> str:
         return str(self.address)
 
+    def on_answer(self) -> None:
+        """It has accepted a connection."""
+        self.barred_until_s = 0.0
+        if self.on_first_answer is not None:
+            callback, self.on_first_answer = self.on_first_answer, None
+            callback()
+
     def retire(self) -> None:
         """Close what is idle, keep nothing from now on."""
         self.is_gone = True
+        self.on_first_answer = None
         for server in self.idle.copy():
             server.close()
         for trunk in self.trunks.copy():

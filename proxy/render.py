@@ -9,7 +9,7 @@ from typing import Final
 
 from contract import metrics
 from contract.metrics import LATENCY_BUCKETS_MS
-from proxy.meter import HttpSeries, Labels, Meter, StatusSeries, TcpSeries
+from proxy.meter import CLASSES_COUNT, HttpSeries, Labels, Meter, StatusSeries, TcpSeries
 
 _HELP: Final = {
     metrics.REQUEST_TOTAL: "Requests sent on.",
@@ -125,6 +125,7 @@ def number(value: float) -> str:
 
 def render(meter: Meter) -> Iterator[str]:
     """Give the text in slices; series that appear meanwhile come with the next scrape."""
+    meter.fold()
     http = list(meter.http.values())
     tcp = list(meter.tcp.values())
     yield _counters(meter)
@@ -159,7 +160,8 @@ def _responses(series: HttpSeries) -> str:
 
 def _status(found: StatusSeries) -> Labels:
     """Name what was answered; `grpc_status` is there for gRPC alone."""
-    code = ("status_code", str(found.status))
+    status = f"{found.status}xx" if found.status <= CLASSES_COUNT else str(found.status)
+    code = ("status_code", status)
     return (code, ("grpc_status", found.grpc)) if found.grpc else (code,)
 
 
@@ -188,7 +190,11 @@ def _tcp(tcp: list[TcpSeries]) -> Iterator[str]:
         (metrics.TCP_READ_BYTES_TOTAL, "counter", "read_bytes"),
         (metrics.TCP_WRITE_BYTES_TOTAL, "counter", "write_bytes"),
     ):
-        lines = [f"{name}{labels(series.labels)} {getattr(series, attribute)}\n" for series in tcp if series.opened]
+        lines = [
+            f"{name}{labels(series.labels)} {getattr(series, attribute)}\n"
+            for series in tcp
+            if series.touched or series.is_live
+        ]
         yield _head(name, kind) + "".join(lines)
     yield _head(metrics.TCP_CLOSE_TOTAL, "counter")
     for series in tcp:

@@ -126,6 +126,7 @@ class Reporter:
     def make(self) -> Report:
         """Make a report of all that was counted since the last one."""
         now_s = self._clock()
+        self._meter.fold()
         self._sequence += 1
         report = Report(
             namespace=self._namespace,

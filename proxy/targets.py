@@ -6,6 +6,7 @@ on a target until it is settled: answered, given up, or never asked for because 
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 from contract.discovery import Destination, Protocol
@@ -13,6 +14,7 @@ from contract.discovery import Endpoint as KnownEndpoint
 from contract.metrics import INBOUND, OUTBOUND
 from contract.policy import ServicePolicy
 from contract.report import Peer
+from proxy.labels import UNKNOWN, address_labels, endpoint_labels, of_peer, pod_labels, service_labels, unknown_labels
 from proxy.meter import PROBE_LABELS, Labels, Meter
 from proxy.model import Address, Direction, parse_address
 from proxy.policy import outlier
@@ -24,12 +26,18 @@ from proxy.traffic import NO_POLICY, Traffic, needs_traffic
 
 _NO_PEER: Final = Peer()
 
+MAX_STRANGERS_COUNT: Final = 64
+"""Destinations that discovery does not know and that have series of their own, once they have answered: databases and
+the like outside of the cluster. Who talks to more is a crawler; all beyond are one series."""
+
 
 class Target:
     """One original destination: its endpoints, its series, who waits for it, who uses it."""
 
     __slots__ = (
         "_clock",
+        "_is_stranger",
+        "_label",
         "_meter",
         "_random",
         "address",
@@ -73,6 +81,8 @@ class Target:
         self.protocol: Protocol = "detect"
         self.name = ""
         """`service.namespace` when it is a service, for messages."""
+        self._label = UNKNOWN
+        """What counters call it; as bounded as its series."""
         self.revision = ""
         self.is_settled = False
         self.is_told = False
@@ -84,15 +94,20 @@ class Target:
         self.timer: Timer | None = None
         self.sessions_count = 0
         self.used_s = 0.0
-        labels = address_labels(direction, address)
-        self.tcp = meter.take_tcp((labels[0], ("peer", "src"), *labels[1:]), _NO_PEER)
-        self.http = meter.take_http(labels, _NO_PEER)
+        labels, until = address_labels(direction, address), unknown_labels(direction)
+        self.tcp = meter.lend_tcp(of_peer(labels, "src"), _NO_PEER, of_peer(until, "src"))
+        self.http = meter.lend_http(labels, _NO_PEER, until)
         """Where requests are counted that found no endpoint."""
         self.probed = probed
         self.probes = meter.take_http((*labels, *PROBE_LABELS), _NO_PEER) if probed else None
         """Where the kubelet's probes are counted."""
-        direct_tcp = meter.take_tcp((labels[0], ("peer", "dst"), *labels[1:]), _NO_PEER)
-        self.direct: Sequence[Endpoint] = (Endpoint(address, meter.take_http(labels, _NO_PEER), direct_tcp),)
+        direct_tcp = meter.lend_tcp(of_peer(labels, "dst"), _NO_PEER, of_peer(until, "dst"))
+        direct = Endpoint(address, self.http, direct_tcp)
+        self.http.holders += 1
+        direct.on_first_answer = self._on_direct_answer
+        self.direct: Sequence[Endpoint] = (direct,)
+        self._is_stranger = False
+        """Has a place among MAX_STRANGERS_COUNT."""
         self.known: Sequence[Endpoint] = ()
         self.traffic: Traffic | None = None
         """What a policy remembers; None where there is none."""
@@ -102,6 +117,44 @@ class Target:
 
     def __str__(self) -> str:
         return f"{self.name} ({self.address})" if self.name else str(self.address)
+
+    def _on_direct_answer(self) -> None:
+        """Something at the address itself has accepted a connection: it deserves series of its own."""
+        meter = self._meter
+        if self.direction == OUTBOUND:
+            if meter.strangers_count >= MAX_STRANGERS_COUNT:
+                return
+            meter.strangers_count += 1
+            self._is_stranger = True
+        self.earn(self.direct[0])
+
+    def earn(self, endpoint: Endpoint) -> None:
+        """Give the address, and an endpoint of it, the places that their labels say."""
+        meter = self._meter
+        meter.adopt_tcp(self.tcp)
+        meter.adopt_tcp(endpoint.tcp)
+        meter.adopt_http(endpoint.http)
+        self.call_it(self.name or str(self.address))
+
+    def call_it(self, label: str) -> None:
+        """Let counters call it so."""
+        self._label = label
+        if self.traffic is not None:
+            self.traffic.name = label
+
+    def release(self) -> None:
+        """Nobody needs it any more."""
+        self.settle()
+        meter = self._meter
+        meter.strangers_count -= self._is_stranger
+        meter.give(self.http)
+        meter.give(self.tcp)
+        if self.probes is not None:
+            meter.give(self.probes)
+        for endpoint in (*self.known, *self.direct):
+            endpoint.retire()
+            meter.give(endpoint.http)
+            meter.give(endpoint.tcp)
 
     def obey(self, policy: ServicePolicy | None) -> None:
         """Take the policy of a snapshot together with its endpoints; what is remembered of the traffic stays."""
@@ -129,7 +182,9 @@ class Target:
         return traffic if is_bounded or not traffic.is_plain else None
 
     def _make_traffic(self, policy: ServicePolicy) -> Traffic:
-        traffic = Traffic(policy, self.name or str(self.address), self._clock, self._meter, self._random)
+        if policy is not NO_POLICY:
+            self._label = self.name or str(self.address)  # discovery knows it
+        traffic = Traffic(policy, self._label, self._clock, self._meter, self._random)
         traffic.update(self.known or self.direct)
         return traffic
 
@@ -214,7 +269,7 @@ class Targets:
         target.sessions_count -= 1
         target.used_s = self._clock.now_s
         if target.sessions_count == 0 and self._targets.get(target.address) is not target:
-            self._release(target)
+            target.release()
 
     def _ask(self, target: Target) -> None:
         target.is_settled = self.direction == INBOUND
@@ -262,13 +317,13 @@ class Targets:
         keep = {endpoint.address: endpoint for endpoint in target.known}
         known = []
         for told in destination.endpoints:
-            address = parse_address(f"[{told.ip}]:{told.port}" if ":" in told.ip else f"{told.ip}:{told.port}")
+            address = address_of(told)
             endpoint = keep.get(address)
             labels = endpoint_labels(address, told, destination)
             if endpoint is not None and endpoint.http.labels == labels:
                 del keep[address]
             else:
-                endpoint = self._endpoint(address, labels, told, destination)
+                endpoint = self._endpoint(target, labels, told, destination)
                 endpoint.cost_at_s = self._clock.now_s
                 if target.revision:
                     endpoint.added_s = self._clock.now_s
@@ -284,20 +339,16 @@ class Targets:
         if destination.kind == "service" and not target.http.peer.service:  # type: ignore[attr-defined]
             self._meter.give(target.http)
             peer = Peer(namespace=destination.namespace, service=destination.name)
-            target.http = self._meter.take_http(
-                (
-                    *address_labels(OUTBOUND, target.address),
-                    ("dst_namespace", destination.namespace),
-                    ("dst_service", destination.name),
-                ),
-                peer,
-            )
+            target.http = self._meter.take_http(service_labels(target.address, destination), peer)
+            self._meter.adopt_tcp(target.tcp)
+            target.call_it(target.name)
         target.obey(destination.policy)
         for endpoint in keep.values():
             self._retire(endpoint)
         target.settle()
 
-    def _endpoint(self, address: Address, labels: Labels, told: KnownEndpoint, of: Destination) -> Endpoint:
+    def _endpoint(self, target: Target, labels: Labels, told: KnownEndpoint, of: Destination) -> Endpoint:
+        address = address_of(told)
         peer = Peer(
             namespace=told.namespace or of.namespace,
             service=of.name if of.kind == "service" else "",
@@ -305,8 +356,15 @@ class Targets:
             owner_kind=told.owner_kind,
             owner=told.owner,
         )
-        tcp = self._meter.take_tcp((labels[0], ("peer", "dst"), *labels[1:]), peer)
-        return Endpoint(address, self._meter.take_http(labels, peer), tcp, told.meshed)
+        meter = self._meter
+        if of.kind == "service":
+            tcp = meter.take_tcp(of_peer(labels, "dst"), peer)
+            return Endpoint(address, meter.take_http(labels, peer), tcp, told.meshed)
+        until = pod_labels(address, told, of)
+        lent = meter.lend_tcp(of_peer(labels, "dst"), peer, of_peer(until, "dst"))
+        endpoint = Endpoint(address, meter.lend_http(labels, peer, until), lent, told.meshed)
+        endpoint.on_first_answer = partial(target.earn, endpoint)
+        return endpoint
 
     def _retire(self, endpoint: Endpoint) -> None:
         endpoint.retire()
@@ -319,7 +377,7 @@ class Targets:
         stale = [target for target in self._targets.values() if not target.sessions_count and target.used_s <= limit_s]
         for target in stale:
             del self._targets[target.address]
-            self._release(target)
+            target.release()
         return len(stale)
 
     def _drop_oldest(self) -> None:
@@ -327,38 +385,9 @@ class Targets:
         if unused:
             oldest = min(unused, key=lambda target: target.used_s)
             del self._targets[oldest.address]
-            self._release(oldest)
-
-    def _release(self, target: Target) -> None:
-        target.settle()
-        self._meter.give(target.http)
-        self._meter.give(target.tcp)
-        if target.probes is not None:
-            self._meter.give(target.probes)
-        for endpoint in (*target.known, *target.direct):
-            self._retire(endpoint)
+            oldest.release()
 
 
-def address_labels(direction: Direction, address: Address) -> Labels:
-    """Labels of traffic to an address; `tls` says why it is not encrypted (Linkerd's words)."""
-    return (
-        ("direction", direction),
-        ("target_addr", str(address)),
-        ("target_ip", address.ip),
-        ("target_port", str(address.port)),
-        ("tls", "disabled" if direction == INBOUND else "no_identity"),
-        ("no_tls_reason", "no_tls_from_remote" if direction == INBOUND else "not_provided_by_service_discovery"),
-    )
-
-
-def endpoint_labels(address: Address, told: KnownEndpoint, of: Destination) -> Labels:
-    """Labels of outbound traffic to an endpoint that discovery has named."""
-    pairs = [
-        ("dst_namespace", told.namespace or of.namespace),
-        ("dst_service", of.name if of.kind == "service" else ""),
-        ("dst_pod", told.pod),
-        (f"dst_{told.owner_kind}", told.owner if told.owner_kind else ""),
-        ("dst_serviceaccount", told.service_account),
-        ("dst_zone", told.zone),
-    ]
-    return (*address_labels(OUTBOUND, address), *((name, value) for name, value in pairs if value))
+def address_of(told: KnownEndpoint) -> Address:
+    """Read the address of an endpoint; raise ValueError."""
+    return parse_address(f"[{told.ip}]:{told.port}" if ":" in told.ip else f"{told.ip}:{told.port}")

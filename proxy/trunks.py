@@ -54,7 +54,7 @@ class TrunkDial(Dialler):
     def on_connected(self, sock: socket.socket) -> None:
         endpoint = self._endpoint
         endpoint.trunk_dial = None
-        endpoint.barred_until_s = 0.0
+        endpoint.on_answer()
         Trunk(self._parts, endpoint, self._parts.channel(sock, endpoint.tcp))
         self._tell(TrunkFinder.on_trunk)
 
