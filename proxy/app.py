@@ -82,23 +82,9 @@ class App:
         self.pump = Pump(time.perf_counter, self._on_bug)
         idle_count = pool_limit(config.pool_idle_count, descriptor_limit())
         self.pool = Pool(self.meter, idle_count, config.pool_idle_timeout_s)
-        self.outbound = Targets(
-            "outbound",
-            self.pump,
-            self.meter,
-            config.max_targets_count,
-            config.discovery_timeout_s,
-            random.random,
-        )
-        self.inbound = Targets(
-            "inbound",
-            self.pump,
-            self.meter,
-            config.max_targets_count,
-            config.discovery_timeout_s,
-            random.random,
-            config.probes,
-        )
+        bounds = (config.max_targets_count, config.discovery_timeout_s)
+        self.outbound = Targets("outbound", self.pump, self.meter, *bounds, random.random)
+        self.inbound = Targets("inbound", self.pump, self.meter, *bounds, random.random, config.probes)
         self.peers = Peers(self.pump, nearby(config.node_ips, *read_routes()))
         self.trimmer = Trimmer()
         self._notices = notices
