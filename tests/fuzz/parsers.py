@@ -167,6 +167,7 @@ class _Http2Notes:
     def on_reset(self, stream_id: int, code: int) -> None:
         self.events.append(("reset", stream_id, code))
 
+    def on_malformed(self, stream_id: int, code: int) -> None: ...
     def on_closed(self, stream_id: int, code: int) -> None: ...
     def on_goaway(self, last_stream_id: int, code: int) -> None: ...
     def on_settings(self) -> None: ...
@@ -214,11 +215,18 @@ def http2_server(data: bytes) -> None:
 
 
 def first_bytes(data: bytes) -> None:
-    """Detection, and the names in TLS hellos: a verdict, once given, stays."""
-    verdicts = [detect.protocol(data[: at + 1]) for at in range(min(len(data), 200))]
-    decided = [verdict for verdict in verdicts if verdict != "more"]
-    assert len(set(decided[:1])) < 2
-    detect.leaning(data)
+    """Detection, and the names in TLS hellos.
+
+    Enough bytes are always told. What is taken for a protocol before all of it has come is taken for the same when it
+    is whole; only a method that nobody has registered may pass unread for having come in pieces.
+    """
+    verdict = detect.protocol(data)
+    assert verdict != "more" or data[:1] == b"\x16" or len(data) < detect.UNDECIDED_BYTES, "so many bytes tell nothing"
+    start = data[:200]
+    by_piece = [detect.protocol(start[: at + 1]) for at in range(len(start))]
+    first = next((one for one in by_piece if one != "more"), "more")
+    assert first in (detect.protocol(start), "opaque"), "the cut changes the protocol"
+    assert detect.leaning(data) in ("http/1", "tls", "opaque"), "time has told nothing"
     hello.parse(data)
 
 
