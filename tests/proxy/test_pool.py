@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import trio
 from proxyhouse import GET, OK, read_until
+from reachhouse import Through
 from turnhouse import TurnHouse
 
 from proxy.model import Address
@@ -14,6 +15,7 @@ from proxy.pool import pool_limit
 CLIENTS_COUNT = 512
 WEB = Address("10.0.0.7", 80)
 ROUNDS_COUNT = 6
+CONNECT = b"CONNECT db:5432 HTTP/1.1\r\nHost: db:5432\r\n\r\n"
 
 
 @pytest.mark.trio
@@ -102,3 +104,55 @@ def test_the_pool_leaves_descriptors_for_clients() -> None:
     assert pool_limit(10_000, 1024) == 256
     assert pool_limit(10_000, 1_048_576) == 10_000
     assert pool_limit(0, 1024) == 0
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize(
+    "refusal", [b"405 Method Not Allowed", b"400 Bad Request", b"407 Proxy Authentication Required"]
+)
+async def test_a_connection_that_carried_a_refused_connect_serves_nobody_else(through: Through, refusal: bytes) -> None:
+    """A server may have taken what came behind its refusal for a tunnel's bytes, or still wait for a body."""
+    connections: list[list[bytes]] = []
+
+    async def handle(stream: trio.SocketStream) -> None:
+        heard: list[bytes] = []
+        connections.append(heard)
+        while head := await read_until(stream, b"\r\n\r\n"):
+            heard.append(head.partition(b" ")[0])
+            await stream.send_all(b"HTTP/1.1 " + (refusal if b"CONNECT" in head else b"200 OK"))
+            await stream.send_all(b"\r\nContent-Length: 2\r\n\r\nok")
+
+    way = await through(handle)
+    async with await way() as one, await way() as other:
+        for stream, request in ((one, CONNECT), (other, GET), (one, GET)):
+            await stream.send_all(request)
+            assert (await read_until(stream, b"ok")).endswith(b"ok")
+
+    assert [heard for heard in connections if b"CONNECT" in heard] == [[b"CONNECT"]]
+
+
+@pytest.mark.trio
+async def test_a_connection_that_became_a_tunnel_by_connect_ends_with_it(through: Through) -> None:
+    connections_count = 0
+
+    async def handle(stream: trio.SocketStream) -> None:
+        nonlocal connections_count
+        connections_count += 1
+        head = await read_until(stream, b"\r\n\r\n")
+        if not head.startswith(b"CONNECT"):
+            await stream.send_all(OK)
+            return
+        await stream.send_all(b"HTTP/1.1 200 Connected\r\n\r\n")
+        assert await read_until(stream, b"!") == b"hello!"
+        await stream.send_all(b"you!")
+
+    way = await through(handle)
+    async with await way() as one, await way() as other:
+        await one.send_all(CONNECT)
+        assert (await read_until(one, b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+        await one.send_all(b"hello!")
+        assert await read_until(one, b"!") == b"you!"
+        await other.send_all(GET)
+        assert (await read_until(other, b"ok")).endswith(b"ok")
+
+    assert connections_count == 2
