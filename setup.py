@@ -83,6 +83,7 @@ HOT = (
     "proxy/wire/http2_head.py",
     "proxy/wire/marks.py",
     "proxy/wire/message.py",
+    "proxy/wire/options.py",
     "proxy/wire/repair.py",
     "proxy/wire/streams.py",
     "proxy/wire/upgrade.py",

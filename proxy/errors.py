@@ -37,6 +37,7 @@ REASONS: Final[dict[str, Reason]] = {
             400,
             "the port is declared as HTTP (appProtocol) or has a rate limit, and the client's first bytes are not HTTP",
         ),
+        Reason("bad-connection-option", 400, "Connection names a field that is meant for the application"),
         Reason("bad-head", 400, "the head is malformed in another way"),
         Reason(
             "head-too-large", 431, "the head is larger than TULLE_PROXY_MAX_HEAD_BYTES or TULLE_PROXY_MAX_FIELDS_COUNT"

@@ -16,13 +16,12 @@ from typing import Final
 from proxy.errors import WireFault
 from proxy.model import CHUNKED, LENGTH, NO_BODY, UNTIL_CLOSE, Framing, RequestHead, ResponseHead
 from proxy.wire import authority, framing, upgrade
+from proxy.wire.options import judged, taken_off
+from proxy.wire.options import read as read_options
 
 _CRLF: Final = b"\r\n"
 
 _HOP_BY_HOP: Final = (b"keep-alive", b"proxy-connection")
-_KEPT: Final = (b"host", b"content-length", b"transfer-encoding", b"connection", b"upgrade", b"te", b"x-tulle-error")
-"""Named in Connection or not, these are never removed by name: each is handled on its own (a client must not be able
-to have the framing or the authority dropped)."""
 
 _MARK: Final = b"x-tulle-"
 
@@ -66,7 +65,7 @@ def read_request(raw: bytes, lines: list[bytes], method: bytes) -> RequestHead:
             if plain is not None:
                 options, plain_at = plain, at
             else:
-                options, stale = _options(value, options), True
+                options, stale = judged(read_options(value, options)), True
         elif name == b"upgrade":
             asked, stale = _joined(asked, _value(line, name)), True
         elif name.startswith(_MARK):
@@ -122,7 +121,7 @@ def read_response(
             if plain is not None:
                 options, plain_at = plain, at
             else:
-                options, stale = _options(value, options), True
+                options, stale = read_options(value, options), True
         elif name == b"upgrade":
             upgraded, stale = _joined(upgraded, _value(line, name)), True
         elif name.startswith(_MARK):
@@ -271,10 +270,6 @@ def _joined(before: bytes, value: bytes) -> bytes:
     return before + b", " + value if before else value
 
 
-def _options(value: bytes, before: list[bytes] | None) -> list[bytes]:
-    return (before or []) + [option.strip().lower() for option in value.split(b",")]
-
-
 def _without_line(raw: bytes, lines: list[bytes], number: int) -> bytes:
     """Cut one of its lines out of a head."""
     start = 0
@@ -286,7 +281,7 @@ def _without_line(raw: bytes, lines: list[bytes], number: int) -> bytes:
 def _without_hop_by_hop(lines: list[bytes], options: list[bytes], upgrade: bytes) -> bytes:
     """Build the head again without what concerns one connection only; put back what an upgrade needs."""
     dropped = {b"connection", b"upgrade", *_HOP_BY_HOP}
-    dropped.update(option for option in options if option not in _KEPT)
+    dropped.update(taken_off(options))
     kept = [lines[0]]
     for line in lines[1:-2]:
         name, _, value = line.partition(b":")
