@@ -91,18 +91,14 @@ def read_request(raw: bytes, lines: list[bytes], method: bytes) -> RequestHead:
 def read_response(
     raw: bytes, lines: list[bytes], status: int, method: bytes, knows_chunks: bool = True
 ) -> ResponseHead:
-    """Read a complete response head to a request of `method`, whole and in lines; raise WireFault.
-
-    The chunks of one whose version, or whose client (`knows_chunks`), knows none are to be taken off.
-    """
+    """Read a response head as `read_request` does; where its version or client knows none, its chunks are taken off."""
     minor = _version_of(lines[0])
     body: Framing = UNTIL_CLOSE
     length_bytes = 0
     options: list[bytes] | None = None
-    stale = is_odd = False
+    stale = is_odd = has_marks = False
     plain_at = 0  # where a Connection stands that names no other header
     upgraded = error = b""
-    has_marks = False
     for at in range(1, len(lines) - 2):
         line = lines[at]
         name = _telling(line)
