@@ -37,7 +37,19 @@ def ask(cluster: Cluster, namespace: str) -> Ask:
         return json.loads(told)  # type: ignore[no-any-return]
 
     ask("http", {"url": "http://limited/"}, {"url": "http://fair/"})  # a sidecar asks for limits at a first connection
+    wait_until(lambda: are_acquainted(ask), "the sidecars to know each other", 20)
     return ask
+
+
+def are_acquainted(ask: Ask) -> bool:
+    """A sidecar believes the marks of another from the second request on: let each pair have had its first."""
+    direct = ask("http", {"url": "http://timed/", "count": 8})
+    chains = ask("http", {"url": "http://api/?call=http://db/", "count": 8})
+    ask("http", {"url": "http://watched/?key=first", "method": "POST", "body": "first"})
+    (seen,) = ask("http", {"url": "http://next:8000/seen?key=first"})
+    told = [one["told"] for one in direct] + [one["told"]["called"]["told"] for one in chains]
+    marked = all("x-tulle-timeout-ms" in one["headers"] for one in told)
+    return marked and len(shares(direct)) == 2 == len(shares(chains)) and "x-tulle-mirror" in seen["told"][-1]
 
 
 @pytest.fixture
@@ -152,7 +164,7 @@ def test_the_end_of_a_chain_stops_when_nobody_waits_any_more(ask: Ask, count: Co
 
     assert 504 == got["status"]
     assert 1 <= got["took_s"] < 1.3
-    wait_until(lambda: count("timeouts_total", "actor", direction="outbound", kind="request") == 1, "the inner 504", 5)
+    wait_until(lambda: count("timeouts_total", "actor", direction="outbound", kind="caller") == 1, "the inner 504", 5)
 
 
 def test_a_grpc_deadline_is_passed_on_reduced(ask: Ask, count: Count) -> None:
