@@ -78,13 +78,21 @@ def _run(work: Work) -> None:
             if due_s <= time.monotonic():
                 del due[index]
                 running[_start(work, index)] = index
-        pid, status = os.waitpid(-1, os.WNOHANG)
+        pid, status = _ended()
         if pid in running:
             index = running.pop(pid)
             due[index] = time.monotonic() + AGAIN_S
             print(f"{work.programs[index][0]} ended: {os.waitstatus_to_exitcode(status)}", flush=True)
         elif pid == 0:
             time.sleep(0.1)
+
+
+def _ended() -> tuple[int, int]:
+    """Some process that has ended, and how; (0, 0) when none has, or none is left."""
+    try:
+        return os.waitpid(-1, os.WNOHANG)
+    except ChildProcessError:
+        return 0, 0
 
 
 def _start(work: Work, index: int) -> int:

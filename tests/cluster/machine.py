@@ -51,6 +51,7 @@ def run(*command: str | Path, stdin: str | None = None, timeout_s: float = 60) -
 def start(folder: Folder, machine: Machine, programs: list[configs.Program], files: dict[str, str], tied: bool) -> int:
     """Begin a machine; its first process's id. `tied`: it ends when this process does, even by a kill."""
     home = folder.of(machine)
+    home.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
         (home / name).parent.mkdir(parents=True, exist_ok=True)
         (home / name).write_text(text)
@@ -61,7 +62,7 @@ def start(folder: Folder, machine: Machine, programs: list[configs.Program], fil
     _make_cgroups(folder, machine)
     command = ("unshare", "--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child")
     with (home / "first.log").open("wb") as log:
-        subprocess.Popen(
+        started = subprocess.Popen(
             (*command, sys.executable, "-m", "tests.cluster.first", str(home)),
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
@@ -70,6 +71,8 @@ def start(folder: Folder, machine: Machine, programs: list[configs.Program], fil
             start_new_session=True,
             preexec_fn=_end_with_parent if tied else None,
         )
+    # Nobody waits for it: it may live longer than this process.
+    started.returncode = 0
     wait_until(lambda: pid_of(folder, machine) is not None, f"{machine.name} to begin ({home}/first.log)", 20)
     return pid_of(folder, machine) or 0
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import checks, configs, images, layout, programs
-from tests.cluster.layout import Folder
+from tests.cluster import checks, configs, images, layout, machine, programs
+from tests.cluster.layout import Folder, Machine
 from tests.cluster.machine import ROOT, ClusterError
 
 MODULES = programs.MODULES
@@ -79,6 +79,71 @@ def test_without_a_cluster_a_command_in_it_says_how_to_get_one(tmp_path: Path) -
 
 def test_ending_what_is_not_there_is_no_fault(tmp_path: Path) -> None:
     assert "error" not in _cluster(tmp_path, verb=("down",))
+
+
+MACHINE = Machine("node1", 1)
+START = """
+import sys, time
+from pathlib import Path
+from tests.cluster import machine
+from tests.cluster.configs import Program
+from tests.cluster.layout import Folder, Machine
+
+folder, one = Folder(Path(sys.argv[1])), Machine("node1", 1)
+print(machine.start(folder, one, [Program("sleeper", ("sleep", "1000"))], {}, tied=sys.argv[2] == "tied"), flush=True)
+machine.go(folder, one)
+time.sleep(100)
+"""
+
+
+def killed_run(folder: Path, how: str) -> None:
+    """A machine of a run that ends by a kill, after the machine's program has started."""
+    run = subprocess.Popen((sys.executable, "-c", START, str(folder), how), cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert run.stdout is not None
+    assert int(run.stdout.readline()) == machine.pid_of(Folder(folder), MACHINE)
+    log = folder / "run" / "node1" / "first.log"
+    machine.wait_until(lambda: "sleeper started" in log.read_text(), "its program", 20)
+    run.kill()
+    run.communicate(timeout=10)
+
+
+@pytest.mark.netns
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for namespaces")
+def test_a_machine_ends_with_the_run_that_began_it(tmp_path: Path) -> None:
+    killed_run(tmp_path, "tied")
+
+    machine.wait_until(lambda: machine.pid_of(Folder(tmp_path), MACHINE) is None, "the machine's end", 10)
+    machine.stop(Folder(tmp_path))
+
+
+@pytest.mark.netns
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for namespaces")
+def test_what_a_killed_run_left_is_found_and_removed(tmp_path: Path) -> None:
+    mounts = Path("/proc/self/mounts").read_text()
+    killed_run(tmp_path, "left")
+    folder = Folder(tmp_path)
+    assert machine.pid_of(folder, MACHINE) is not None
+
+    machine.stop(folder)
+
+    assert machine.pid_of(folder, MACHINE) is None
+    assert not folder.run.exists()
+    assert not list(Path("/sys/fs/cgroup").glob(f"*{folder.group}")) + list(
+        Path("/sys/fs/cgroup").glob(f"*/{folder.group}")
+    )
+    assert mounts == Path("/proc/self/mounts").read_text()
+
+
+@pytest.mark.netns
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for namespaces")
+def test_a_program_that_ends_is_started_again(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    machine.start(folder, MACHINE, [configs.Program("short", ("true",))], {}, tied=True)
+    machine.go(folder, MACHINE)
+
+    log = folder.of(MACHINE) / "first.log"
+    machine.wait_until(lambda: log.read_text().count("short ended: 0") > 1, "its second end", 20)
+    machine.stop(folder)
 
 
 def _cluster(folder: Path, verb: tuple[str, ...] = ("up",), **environment: str) -> str:

@@ -116,7 +116,8 @@ def wait_until(condition: Callable[[], object], what: str, timeout_s: float = 40
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The first test on a cluster pays for the set-up of all: pulling every image and installing the mesh."""
-    first = next((item for item in items if item.get_closest_marker("e2e")), None)
+    on_it = [item for item in items if item.get_closest_marker("e2e") or item.get_closest_marker("cluster")]
+    first = on_it[0] if on_it else None
     if first is not None and "TULLE_E2E_KUBECONFIG" in os.environ:
         first.add_marker(pytest.mark.timeout(PULL_S + 300), append=False)
 
