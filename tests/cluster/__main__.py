@@ -68,8 +68,8 @@ def _prepare() -> None:
     checks.check_user(sys.platform, os.geteuid())
     programs.check_go()
     programs.install()
-    checks.check_kernel()
     FOLDER.root.mkdir(parents=True, exist_ok=True)
+    checks.check_kernel(FOLDER.root)
     programs.build(FOLDER)
     Images(FOLDER).build()
 

@@ -17,8 +17,8 @@ TRIES: dict[str, tuple[str, str]] = {
         "load the module `nft_chain_nat`",
     ),
     "overlay mounts": (
-        "mount -t tmpfs t DIR && cd DIR && mkdir a b c d && mount -t overlay o -o lowerdir=a,upperdir=b,workdir=c d",
-        "load the module `overlay`",
+        "cd DIR && mkdir a b c d && mount -t overlay o -o lowerdir=a,upperdir=b,workdir=c d",
+        "load the module `overlay`, and have TULLE_CLUSTER_DIR on a file system that is none itself",
     ),
 }
 """What is tried in namespaces that end with the try, and what helps where it fails."""
@@ -32,17 +32,17 @@ def check_user(platform: str, user: int) -> None:
         raise ClusterError("a cluster of namespaces needs root: sudo make test-cluster")
 
 
-def check_kernel() -> None:
-    """Refuse with everything that is missing at once."""
-    lacks = list(_missing())
+def check_kernel(root: Path) -> None:
+    """Refuse with everything that is missing at once. `root` is where the nodes will keep their containers."""
+    lacks = list(_missing(root))
     if lacks:
         raise ClusterError("this kernel does not give what a cluster needs:\n" + "\n".join(lacks))
 
 
-def _missing() -> Iterator[str]:
+def _missing(root: Path) -> Iterator[str]:
     if not any(Path("/sys/fs/cgroup").glob("*/tasks")) and not Path("/sys/fs/cgroup/cgroup.controllers").exists():
         yield "  control groups: mount them below /sys/fs/cgroup"
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=root) as folder:
         for what, (script, fix) in TRIES.items():
             command = ("unshare", "--net", "--mount", "--pid", "--fork", "sh", "-c", script.replace("DIR", folder))
             done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)

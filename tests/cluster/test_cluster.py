@@ -71,6 +71,15 @@ def test_a_machine_without_go_is_told_which_it_needs(tmp_path: Path) -> None:
     assert "error: building Kubernetes needs Go 1.25 or newer on PATH" in told
 
 
+@pytest.mark.netns
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for namespaces")
+def test_a_kernel_that_lacks_something_is_told_with_the_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(checks.TRIES, "wings", ("false", "load the module `wings`"))
+
+    with pytest.raises(ClusterError, match=r"(?s)does not give.*wings: load the module `wings`"):
+        checks.check_kernel(tmp_path)
+
+
 def test_without_a_cluster_a_command_in_it_says_how_to_get_one(tmp_path: Path) -> None:
     told = _cluster(tmp_path, verb=("run", "true"))
 
