@@ -11,10 +11,10 @@ from tests.e2e.conftest import SAMPLES, Cluster, wait_until
 pytestmark = pytest.mark.e2e
 
 
-def _deployment(cluster: Cluster, name: str, **spec: object) -> str:
+def _deployment(cluster: Cluster, name: str, marks: dict[str, str] | None = None, **spec: object) -> str:
     sleeper = {"name": "sleep", "image": cluster.image("e2e"), "command": ["sleep", "infinity"]}
     template = {
-        "metadata": {"labels": {"app": name}},
+        "metadata": {"labels": {"app": name}, "annotations": marks or {}},
         "spec": {"containers": [sleeper], "terminationGracePeriodSeconds": 1, **spec},
     }
     return json.dumps(
@@ -62,18 +62,22 @@ def test_an_already_injected_workload_is_admitted_as_it_is(cluster: Cluster, nam
 
 
 @pytest.mark.parametrize(
-    ("name", "spec"),
+    ("name", "spec", "marks"),
     [
-        ("on-the-host", {"hostNetwork": True}),
-        ("others", {"initContainers": [{"name": "istio-proxy", "command": ["true"]}]}),
+        ("on-the-host", {"hostNetwork": True}, {}),
+        (
+            "others",
+            {"initContainers": [{"name": "istio-proxy", "command": ["true"]}]},
+            {"sidecar.istio.io/status": "{}"},
+        ),
     ],
 )
 def test_what_is_left_alone_says_why_on_the_pod_and_in_an_event(
-    cluster: Cluster, namespace: str, name: str, spec: dict[str, Any]
+    cluster: Cluster, namespace: str, name: str, spec: dict[str, Any], marks: dict[str, str]
 ) -> None:
     for container in spec.get("initContainers", ()):
         container["image"] = cluster.image("e2e")
-    cluster.kubectl("-n", namespace, "apply", "-f", "-", stdin=_deployment(cluster, name, **spec))
+    cluster.kubectl("-n", namespace, "apply", "-f", "-", stdin=_deployment(cluster, name, marks, **spec))
     wait_until(lambda: cluster.pods(namespace, f"app={name}"), f"a pod of {name}")
 
     pod = cluster.get("-n", namespace, "pods", "-l", f"app={name}")["items"][0]

@@ -2,6 +2,7 @@
 
 import configparser
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,16 @@ def test_the_tests_workloads_run_images_that_are_built_here() -> None:
             word, _, name = image.partition("/")
             assert word == "IMAGES", path
             assert re.search(rf"^FROM \S+ AS {name}$", TEXT, re.MULTILINE), path
+
+
+def test_the_tests_servers_find_in_their_image_what_they_import() -> None:
+    """A lab has all of it, because its containers see this environment."""
+    text = " ".join(arguments for keyword, arguments in instructions("e2e") if keyword == "RUN")
+    installed = {{"grpcio": "grpc"}.get(name, name) for name in re.findall(r'"([\w-]+)[<>=]', text)}
+    assert "wsproto" in installed, "which uvicorn needs for WebSockets, and nobody imports"
+    for path in (ROOT / "tests").glob("*/workloads/**/*.py"):
+        imports = re.findall(r"^(?:import|from) (\w+)", path.read_text(), re.MULTILINE)
+        assert set(imports) <= installed | sys.stdlib_module_names, path
 
 
 @pytest.mark.parametrize("path", WORKLOADS, ids=lambda path: path.stem)
