@@ -127,8 +127,7 @@ def read_response(
         else:
             stale = True
     is_silent = status < 200 or status == 204 or (method == b"CONNECT" and status < 300)
-    is_sound = True
-    fixed = lines
+    is_sound, fixed = True, lines
     if is_odd or (is_silent and body != UNTIL_CLOSE):
         body, length_bytes, fixed, is_sound = framing.of_response(lines, minor, status, method, knows_chunks)
     elif is_silent or status == 304 or method == b"HEAD":
@@ -136,17 +135,15 @@ def read_response(
     is_unchunked = body == CHUNKED and (minor == 0 or not knows_chunks)
     if is_unchunked:
         body = UNTIL_CLOSE
-    keep_alive = minor == 1 if options is None else _is_kept(options, minor)
+    is_kept = is_sound and body != UNTIL_CLOSE and (minor == 1 if options is None else _is_kept(options, minor))
     if stale or fixed is not lines:
         raw = _without_hop_by_hop(fixed, options or [], upgraded if status == 101 or status == 426 else b"")
     elif plain_at:
         raw = _without_line(raw, lines, plain_at)
-    kept = keep_alive and is_sound and body != UNTIL_CLOSE
-    head = ResponseHead(raw, status, minor, body, length_bytes, kept, error, (), -1, has_marks)
+    head = ResponseHead(raw, status, minor, body, length_bytes, is_kept, error, (), -1, has_marks)
     if fixed is not lines:
         head.is_reframed, head.is_unchunked = True, is_unchunked
-    if status == 101:
-        head.upgrade = upgraded
+    head.upgrade = upgraded if status == 101 else b""
     return head
 
 

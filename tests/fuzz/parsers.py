@@ -177,7 +177,7 @@ class _Http2Notes:
 
 def _http2(pieces: list[bytes], is_server: bool) -> tuple[_Http2Notes, str]:
     notes = _Http2Notes(is_server)
-    notes.http2 = http2 = Http2(notes, Settings(is_server, 100, 65536, MAX_HEAD_BYTES), 0.0)
+    notes.http2 = http2 = Http2(notes, Settings(is_server, 100, 65536, head_bytes=MAX_HEAD_BYTES), 0.0)
     if not is_server:
         for _ in range(3):
             http2.request(
