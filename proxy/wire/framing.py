@@ -23,6 +23,8 @@ MAX_LENGTH_BYTES: Final = 2**63 - 1
 _LENGTH: Final = b"content-length"
 _ENCODING: Final = b"transfer-encoding"
 _CHUNKED: Final = b"chunked"
+_CODING: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+(?:[ \t]*;[^\"]*)?").fullmatch
+"""A coding with its parameters; a quoted one could hide a comma."""
 _FORBIDDEN: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
 
 
@@ -77,10 +79,10 @@ def of_response(lines: list[bytes], minor: int, status: int, method: bytes, know
         # These have none (rules 1, 2), and must not speak of one (RFC 9110 section 8.6, RFC 9112 section 6.1).
         return Decided(NO_BODY, 0, _written(lines, []), is_sound and codings is None and length_bytes <= 0)
     fields: list[bytes] = []
-    is_empty = codings == []
+    is_clear = codings is None or (len(codings) > 0 and all(_CODING(coding) is not None for coding in codings))
     if codings is not None:
         codings = [coding for coding in codings if coding != b"identity"]  # no coding at all (RFC 2616 section 3.6)
-        if codings and minor == 1 and knows_chunks:
+        if codings and is_clear and minor == 1 and knows_chunks:
             fields = [b"Transfer-Encoding: " + b", ".join(codings)]
     elif length_bytes >= 0:
         fields = [b"Content-Length: %d" % length_bytes]
@@ -90,8 +92,8 @@ def of_response(lines: list[bytes], minor: int, status: int, method: bytes, know
         if length_bytes < 0:  # rule 5
             raise WireFault("bad-content-length", b", ".join(lengths)[:80].decode("latin-1"))
         return Decided(LENGTH, length_bytes, _written(lines, fields), is_sound)
-    if is_empty:
-        raise WireFault("bad-transfer-encoding", "empty")
+    if not is_clear:
+        raise WireFault("bad-transfer-encoding", b", ".join(codings)[:80].decode("latin-1") or "empty")
     return _coded(lines, codings, fields, is_sound)
 
 
