@@ -17,22 +17,23 @@ import trio.lowlevel
 from contract import VERSION
 from proxy import config as configuration
 from proxy import render
-from proxy.admin import JSON, METRICS, TEXT, Admin, Answer, Page, process_metrics
+from proxy.admin import JSON, METRICS, TEXT, Admin, Answer, Page
 from proxy.binding import ANY_HOSTS, listen
 from proxy.channel import SocketChannel
 from proxy.config import Config
 from proxy.conversation import Conversation
 from proxy.dial import TurnDoor
 from proxy.drain import AppListens, drain, kernel_app_listens
+from proxy.gauges import add_gauges
+from proxy.holdings import Holdings
 from proxy.listener import Listener, OriginalDestination, kernel_original_destination
-from proxy.memory import Trimmer
+from proxy.memory import DEFAULT_LIMIT_BYTES, Trimmer, limit_bytes, resident_bytes
 from proxy.meter import Meter
 from proxy.multiplex import Multiplex
 from proxy.nearby import nearby
 from proxy.notices import Notices
 from proxy.parts import Parts
 from proxy.peers import Peers
-from proxy.policy.limit import CLIENTS_MAX_COUNT
 from proxy.pool import Pool, pool_limit
 from proxy.probes import probe_pages
 from proxy.pump import Pump
@@ -89,6 +90,8 @@ class App:
         self.trimmer = Trimmer()
         self._notices = notices
         self.parts: Parts
+        self.holdings: Holdings
+        self.memory_bytes = 0
         self.is_ready = False
         self.started = trio.Event()
         self.stopping = trio.Event()
@@ -115,7 +118,7 @@ class App:
         self.parts.outbound = self.outbound
         self.parts.peers = self.peers
         self._limit_strangers()
-        self._gauge(door)
+        add_gauges(self, door)
         nursery.start_soon(self.pump.run)
         nursery.start_soon(self.pump.run_timers)
         if self.listening is None:
@@ -125,6 +128,7 @@ class App:
         gc.collect()
         gc.set_threshold(*GC_THRESHOLDS)
         gc.freeze()  # what lives as long as the process is not looked at by later collections
+        self._budget()
         self.is_ready = True
         self.started.set()
         self._log.info("ready", version=VERSION, outbound=self.config.outbound_port)
@@ -146,6 +150,15 @@ class App:
         count = self.parts.inbound_seats.limit_count = inbound_limit(wanted_count, descriptor_limit())
         if count < wanted_count:
             self._log.warning("open files allow fewer inbound connections", wanted=wanted_count, count=count)
+
+    def _budget(self) -> None:
+        """See how much memory there is for what clients make this process hold."""
+        config = self.config
+        self.memory_bytes = config.memory_bytes or limit_bytes() or DEFAULT_LIMIT_BYTES
+        base_bytes = resident_bytes()
+        spare_bytes = (self.memory_bytes - base_bytes) // config.workers_count
+        self.holdings = Holdings(self.parts, spare_bytes, base_bytes, lambda: self.trimmer.trim(False))
+        self.pump.on_full = self.holdings.look
 
     def _close(self) -> None:
         """Leave no socket behind, whatever has ended the run."""
@@ -229,6 +242,8 @@ class App:
         now_s = self.pump.now_s
         self.pool.sweep(now_s)
         self.trimmer.look(len(self.parts.sessions) + self.pool.size_count, now_s)
+        self.holdings.look()
+        self.holdings.watch(resident_bytes(), now_s)
         for session in list(self.parts.sessions):
             session.check(now_s)
 
@@ -238,9 +253,6 @@ class App:
             targets.sweep(now_s, self.config.target_idle_timeout_s)
         self.peers.sweep(now_s, self.config.target_idle_timeout_s)
         self.meter.expire(now_s, self.config.metrics_idle_timeout_s)
-
-    def _count_trunk_streams(self) -> int:
-        return sum(len(trunk.streams) for trunk in self.pool.trunks)
 
     async def _watch_signals(self) -> None:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
@@ -265,52 +277,6 @@ class App:
             for f in configuration.config_fields()
         }
         return Answer(200, JSON, [msgspec.json.format(msgspec.json.encode(values)).decode() + "\n"])
-
-    def _gauge(self, door: TurnDoor) -> None:
-        config, parts = self.config, self.parts
-        gauges = self.meter.gauges
-        gauges.update(process_metrics(time.time()))
-        for name, read, meaning in (
-            ("sessions_open", lambda: len(parts.sessions), "Client connections open."),
-            ("sessions_limit", lambda: config.max_sessions_count, "Client connections allowed, of each direction."),
-            ("inbound_sessions_open", lambda: len(parts.inbound_seats), "Client connections from outside."),
-            ("inbound_sessions_limit", lambda: parts.inbound_seats.limit_count, "The same, allowed."),
-            ("inbound_clients", lambda: parts.inbound_seats.sources_count, "Addresses that they come from."),
-            ("pool_idle_connections", lambda: self.pool.size_count, "Kept-alive server connections."),
-            ("pool_idle_connections_limit", lambda: self.pool.idle_count, "The same, allowed."),
-            ("trunks_open", lambda: len(self.pool.trunks), "HTTP/2 server connections."),
-            ("trunk_streams", self._count_trunk_streams, "Requests on them."),
-            ("trunk_streams_limit", lambda: config.trunk_streams_count, "Requests allowed on one of them."),
-            ("http2_streams_limit", lambda: config.http2_streams_count, "Requests allowed on one client connection."),
-            (
-                "http2_connection_window_bytes",
-                lambda: config.connection_window_bytes(config.http2_streams_count),
-                "Bytes of a client's HTTP/2 connection on their way.",
-            ),
-            (
-                "trunk_window_bytes",
-                lambda: config.connection_window_bytes(config.trunk_streams_count),
-                "Bytes of an HTTP/2 server connection on their way.",
-            ),
-            ("http2_window_bytes", lambda: config.http2_window_bytes, "Bytes of an HTTP/2 stream on their way."),
-            ("head_limit_bytes", lambda: config.max_head_bytes, "Bytes of a head allowed."),
-            ("head_fields_limit", lambda: config.max_fields_count, "Fields of a head allowed."),
-            ("dials_in_progress", lambda: door.dialling_count, "Server connections being opened."),
-            ("targets_in_use", lambda: len(self.outbound) + len(self.inbound), "Destinations remembered."),
-            ("targets_limit", lambda: config.max_targets_count, "Destinations allowed, for each direction."),
-            (render.EJECTED_GAUGE[0], lambda: self.outbound.ejected_count, render.EJECTED_GAUGE[1]),
-            ("outbound_requests_waiting", lambda: self.outbound.waiting_count, "Requests in queues of policies."),
-            ("ratelimit_clients", lambda: self.inbound.limited_clients_count, "Clients whose rate is remembered."),
-            ("ratelimit_clients_limit_per_port", lambda: CLIENTS_MAX_COUNT, "The same, allowed."),
-            ("buffer_high_bytes", lambda: config.buffer_high_bytes, "Unsent bytes at which reads pause."),
-            ("metrics_series", lambda: len(self.meter.http) + len(self.meter.tcp), "Series remembered."),
-            ("metrics_series_limit", lambda: config.max_series_count, "Series allowed, of each kind."),
-            ("tasks_running", lambda: trio.lowlevel.current_statistics().tasks_living, "Tasks of the waiting world."),
-            ("memory_trims_total", lambda: self.trimmer.trims_count, "Times that memory was given back after a burst."),
-            ("pump_turns_total", lambda: self.pump.turns_count, "Turns of the pump."),
-            ("pump_events_total", lambda: self.pump.events_count, "Events that the pump has served."),
-        ):
-            gauges[name] = (read, meaning)
 
 
 async def _keep_open(client: Any) -> None:

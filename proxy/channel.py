@@ -151,6 +151,10 @@ class SocketChannel(Flushable, Handler):
         size_bytes = len(data)
         if size_bytes:
             self.series.read_bytes += size_bytes
+            pump = self._pump
+            pump.fresh_bytes += size_bytes
+            if pump.fresh_bytes > pump.full_at_bytes:
+                pump.on_full()  # which may close this channel too: then nobody hears what came
             self.user.on_data(data)
         else:
             # Mostly the connection is closed before the next turn, and to ask for less would cost a system call.

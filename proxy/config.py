@@ -127,6 +127,13 @@ class Config:
     max_head_bytes: int = _setting(
         65536, "largest head of a request or response; HTTP/2's as it would be in HTTP/1", "bytes", 1024, 2**20
     )
+    memory_bytes: int = _setting(
+        0,
+        "memory of the sidecar, all workers together; 0: the container's limit, or 256 MiB where there is none",
+        "bytes",
+        0,
+        2**40,
+    )
     max_fields_count: int = _setting(2048, "most fields of a head, in HTTP/1 and HTTP/2", "fields", 16, 16384)
     # 7/8 of 128 KB: glibc would map larger pieces anew for each read (M_MMAP_THRESHOLD), three system calls more.
     read_bytes: int = _setting(114688, "largest piece read from a connection at once", "bytes", 4096, 2**20)

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Final
 
 from contract.headers import ERROR
 from proxy.channel import PAUSED_BY_TURN, SocketChannel
+from proxy.ending import Ending
 from proxy.errors import REASONS, WireFault, explain
 from proxy.exchange import Exchange
 from proxy.model import UNTIL_CLOSE, Direction, Headers, PeerKind, RequestHead, ResponseHead
-from proxy.parts import Parts
+from proxy.parts import Limited, Parts
 from proxy.seams import Caller, ChannelUser, Leg, Timer
 from proxy.server import Keeper, Server
 from proxy.targets import Target
@@ -30,7 +31,7 @@ _END_KEEP_10: Final = b"Connection: keep-alive\r\n\r\n"
 _END: Final = b"\r\n"
 
 
-class Conversation(Caller, Keeper, RequestSink, ChannelUser):
+class Conversation(Caller, Keeper, RequestSink, ChannelUser, Limited):
     """Sink of the client's request reader, caller of its exchanges; owns the channel until a tunnel takes it."""
 
     __slots__ = (
@@ -288,13 +289,13 @@ class Conversation(Caller, Keeper, RequestSink, ChannelUser):
         if self._is_lingering or not channel.is_open:
             return
         self._is_lingering = True
-        channel.user = _Ending(self)
+        channel.user = Ending(self)
         channel.on_flushed = self._on_last_flush
         channel.resume(PAUSED_BY_TURN)
         channel.write_eof()
 
     def on_last_eof(self) -> None:
-        """The client has ended too (from `_Ending`)."""
+        """The client has ended too (from `Ending`)."""
         if not self.channel.queued_bytes:
             self._close()
 
@@ -332,6 +333,8 @@ class Conversation(Caller, Keeper, RequestSink, ChannelUser):
         """End at once, with an answer where one is due."""
         exchange, self._exchange = self._exchange, None
         if exchange is None:
+            if not self._reader.is_idle:
+                self.parts.notice(self.direction, reason, f"within a head, for {self.target}")
             self._close()
             return
         has_response = exchange.status != 0
@@ -341,6 +344,15 @@ class Conversation(Caller, Keeper, RequestSink, ChannelUser):
             self.cut(CANCEL)
         else:
             self.answer(reason, f"for {self.target}")
+
+    @property
+    def source(self) -> str:
+        return self.session.source
+
+    @property
+    def held_bytes(self) -> int:
+        held_bytes = self.channel.queued_bytes + self._reader.held_bytes
+        return held_bytes if self._exchange is None else held_bytes + self._exchange.held_bytes
 
     def check(self, now_s: float) -> None:
         """End what has lasted too long (called by the sweep, a few times a second)."""
@@ -367,20 +379,3 @@ def _phrase(status: int) -> bytes:
         return HTTPStatus(status).phrase.encode()
     except ValueError:
         return b"Unassigned"
-
-
-class _Ending(ChannelUser):
-    """Drops what a client still says after its last answer."""
-
-    __slots__ = ("owner",)
-
-    def __init__(self, owner: Conversation) -> None:
-        self.owner = owner
-
-    def on_data(self, data: bytes) -> None: ...
-
-    def on_eof(self) -> None:
-        self.owner.on_last_eof()
-
-    def on_lost(self, errno: str) -> None:
-        self.owner.on_lost(errno)

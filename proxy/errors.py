@@ -103,6 +103,11 @@ REASONS: Final[dict[str, Reason]] = {
             "all TULLE_PROXY_MAX_SESSIONS_COUNT inbound connections were taken, and this client held the most of them",
         ),
         Reason("draining", 503, "the sidecar is going away and cuts what outlived TULLE_PROXY_DRAIN_TIMEOUT_S"),
+        Reason(
+            "memory-shed",
+            503,
+            "clients hold more than TULLE_PROXY_MEMORY_BYTES allows, and this one's address the most",
+        ),
         Reason("bug", 500, "an unexpected error in the sidecar; the log has the traceback"),
         # The exchange ended without an answer to give.
         Reason("client-closed", 0, "the client went away before its request or response was whole"),

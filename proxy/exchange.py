@@ -10,6 +10,7 @@ Sources: RFC 9110 sections 9.2.2 (idempotent methods), 15.2 (1xx), 9.3.6 (CONNEC
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 from contract.metrics import OUTBOUND
 from proxy import blame, resend, trust
@@ -26,6 +27,9 @@ from proxy.seams import Caller, Leg
 from proxy.tap import Tap
 from proxy.wire import grpc, marks, upgrade
 from proxy.wire.streams import CANCEL
+
+_PIECE_BYTES: Final = 48
+"""What a piece takes in memory beside its bytes: many tiny ones are as dear as few large ones."""
 
 
 class Exchange:
@@ -142,7 +146,7 @@ class Exchange:
         if held is None:
             return False
         held.append(data)
-        self._held_bytes += len(data)
+        self._held_bytes += len(data) + _PIECE_BYTES
         if is_early:
             if self._held_bytes > self.parts.config.buffer_low_bytes:
                 self.caller.hold()
@@ -361,6 +365,12 @@ class Exchange:
         if self.attempt is None or self.attempt.leg is None:
             return self._held_bytes
         return self.attempt.leg.queued_bytes
+
+    @property
+    def held_bytes(self) -> int:
+        """What is held of the request: its head, what is kept for another try, or what is not sent yet."""
+        kept_bytes = self._held_bytes if self._held is not None else 0
+        return self.head.memory_bytes + 2 * len(self.head.raw) + max(kept_bytes, self.queued_bytes)
 
     def hold_response(self) -> None:
         """Let no more of the response come for now."""

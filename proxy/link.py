@@ -24,6 +24,9 @@ BLIND_BYTES: Final = 262144
 _LAZY_RATIO: Final = 8
 """Of a stream's largest window this share may stay unacknowledged."""
 
+UNSENT_BYTES: Final = 262144
+"""Heads that may wait to be sent on a connection to a server; beyond, requests wait with their clients."""
+
 LINGER_S: Final = 1.0
 """After the last words to a peer that may still be sending: see conversation.LINGER_S."""
 
@@ -87,6 +90,10 @@ class LinkOwner(Http2Sink, Protocol):
         """After `finish`: all is sent, and the channel closed."""
         ...
 
+    def on_room(self) -> None:
+        """The peer reads again: `unsent_bytes` are fewer than UNSENT_BYTES."""
+        ...
+
 
 class _Nobody(LinkOwner):
     """Owns a link that is closed."""
@@ -105,6 +112,7 @@ class _Nobody(LinkOwner):
     def on_fault(self, fault: WireFault) -> None: ...
     def on_gone(self) -> None: ...
     def on_link_closed(self) -> None: ...
+    def on_room(self) -> None: ...
 
 
 _NOBODY: Final = _Nobody()
@@ -125,6 +133,7 @@ class Link(Flushable, ChannelUser):
         "http2",
         "is_finished",
         "owner",
+        "unsent_bytes",
     )
 
     def __init__(self, owner: LinkOwner, channel: SocketChannel, pump: Pump, settings: Settings) -> None:
@@ -137,6 +146,8 @@ class Link(Flushable, ChannelUser):
         self._is_dirty = False
         self.is_finished = False
         """Nothing more is read, and the channel closes as soon as all is sent."""
+        self.unsent_bytes = 0
+        """Memory of heads that wait for a peer that does not read."""
         self._blind_bytes = 0
         self._linger: Timer | None = None
         self._moving: dict[Mover, None] = {}
@@ -199,7 +210,9 @@ class Link(Flushable, ChannelUser):
             return
         room_bytes = channel.high_bytes - channel.queued_bytes
         if room_bytes > 0:
-            self._take(room_bytes)
+            taken_bytes = self._take(room_bytes)
+            if self.unsent_bytes:
+                self._count_sent(taken_bytes)
         if self._moving:
             self._move()
         if self._parting:
@@ -207,7 +220,14 @@ class Link(Flushable, ChannelUser):
         if not self.http2.is_whole or room_bytes <= 0:
             channel.on_flushed = self._on_flushed
 
-    def _take(self, room_bytes: int) -> None:
+    def _count_sent(self, taken_bytes: int) -> None:
+        """Heads go before bodies: what was taken were heads, as long as there were any."""
+        was_full = self.unsent_bytes >= UNSENT_BYTES
+        self.unsent_bytes = 0 if self.http2.is_whole else max(0, self.unsent_bytes - taken_bytes)
+        if was_full and self.unsent_bytes < UNSENT_BYTES:
+            self.owner.on_room()
+
+    def _take(self, room_bytes: int) -> int:
         http2 = self.http2
         try:
             data = http2.take_output(room_bytes)
@@ -216,6 +236,7 @@ class Link(Flushable, ChannelUser):
             data = http2.take_output(room_bytes)
         if data:
             self.channel.write(data)
+        return len(data)
 
     def watch(self, mover: Mover) -> None:
         """Tell this stream how its queue shrinks, until it is empty."""

@@ -120,7 +120,8 @@ class Listener(Handler):
             self._parts.notice(direction, "loop", f"a connection made directly to port {self._own_port}")
             sock.close()
             return
-        if self._seats.is_full and not self._make_room(source):
+        is_full = self._seats.is_full or (self._is_inbound and self._parts.is_crowded)
+        if is_full and not self._make_room(source):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             sock.close()
             return

@@ -1,4 +1,4 @@
-"""Gives memory back after a burst of connections. Edge.
+"""Gives memory back after a burst of connections; knows how much there is. Edge.
 
 Theory of operation. A connection costs a few kilobytes of small objects, and buffers while it is busy. When most of a
 burst's connections are gone, what they left is in three places: objects in cycles, which wait for a collection; free
@@ -16,6 +16,7 @@ Sources: malloc_trim(3); mallopt(3), M_ARENA_MAX; CPython's Objects/obmalloc.c, 
 """
 
 import gc
+import resource
 from collections.abc import Callable
 from typing import Final
 
@@ -27,6 +28,12 @@ CALM_S: Final = 1.0
 
 COLLECT_COUNT: Final = 1000
 """Open connections above which no collection is made: it would look at all of theirs, and they would wait."""
+
+DEFAULT_LIMIT_BYTES: Final = 268435456
+"""Where nothing says how much there is: a little more than the webhook's default for the container."""
+
+_UNLIMITED_BYTES: Final = 2**60
+"""What version 1 of cgroups calls no limit is the largest number of pages."""
 
 _M_ARENA_MAX: Final = -8
 
@@ -47,6 +54,36 @@ def _c_library() -> Callable[[], None] | None:
         trim(0)
 
     return give_back
+
+
+def resident_bytes() -> int:
+    """Tell how large the process is now."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+
+def limit_bytes(root: str = "/sys/fs/cgroup", of: str = "/proc/self/cgroup") -> int:
+    """Find what the container may use (memory.max, or version 1's memory.limit_in_bytes); 0 where nothing limits it."""
+    found = []
+    try:
+        with open(of) as file:
+            lines = [line.strip().split(":", 2) for line in file]
+    except OSError:
+        return 0
+    for _, controllers, path in lines:
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        base, name = (f"{root}/memory", "memory.limit_in_bytes") if controllers else (root, "memory.max")
+        parts = [part for part in path.split("/") if part and part != ".."]
+        for depth in range(len(parts) + 1):  # those above limit too; in a container its own is the root
+            try:
+                with open("/".join([base, *parts[:depth], name])) as file:
+                    text = file.read().strip()
+            except OSError:
+                continue
+            if text.isdecimal() and int(text) < _UNLIMITED_BYTES:
+                found.append(int(text))
+    return min(found, default=0)
 
 
 class Trimmer:

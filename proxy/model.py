@@ -79,6 +79,7 @@ class RequestHead:
         has_marks: whether the mesh's own headers (contract.headers), or a caller's deadline, are among the headers.
         is_grpc: HTTP/2 with a content-type of gRPC.
         authority: whom the request is for, in normal form (wire.authority); empty where it does not say.
+        memory_bytes: HTTP/2: about what it takes in memory.
         is_personal: HTTP/1: it authenticates its connection, which must serve nobody else from now on.
     """
 
@@ -91,6 +92,7 @@ class RequestHead:
         "is_personal",
         "keep_alive",
         "length_bytes",
+        "memory_bytes",
         "method",
         "minor",
         "raw",
@@ -126,6 +128,7 @@ class RequestHead:
         self.is_grpc = is_grpc
         self.authority = authority
         self.is_personal = False
+        self.memory_bytes = 0
 
     def value(self, name: bytes) -> bytes:
         """Find a header by its lower-case name; the first one's value, or nothing; of cookies all crumbs."""
@@ -176,6 +179,7 @@ class ResponseHead:
         upgrade: HTTP/1: the Upgrade header of a 101, else empty.
         is_reframed: HTTP/1: its framing fields are not those that came, or that llhttp has seen.
         is_unchunked: HTTP/1: it came in chunks, and goes on without them until the connection ends.
+        memory_bytes: HTTP/2: about what it takes in memory.
     """
 
     __slots__ = (
@@ -188,6 +192,7 @@ class ResponseHead:
         "is_unchunked",
         "keep_alive",
         "length_bytes",
+        "memory_bytes",
         "minor",
         "raw",
         "status",
@@ -220,6 +225,7 @@ class ResponseHead:
         self.upgrade = b""
         self.is_reframed = False
         self.is_unchunked = False
+        self.memory_bytes = 0
 
     def value(self, name: bytes) -> bytes:
         """Find a header by its lower-case name; the first one's value, or nothing."""

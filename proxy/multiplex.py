@@ -1,7 +1,7 @@
 """A client's HTTP/2 connection: many requests at once, each a stream with an exchange of its own. Turn."""
 
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from proxy.channel import SocketChannel
 from proxy.errors import WireFault
@@ -15,6 +15,9 @@ from proxy.wire.streams import CANCEL, INTERNAL_ERROR, NO_ERROR, Settings
 
 if TYPE_CHECKING:
     from proxy.session import Session
+
+_LINK_BYTES: Final = 20480
+"""What an HTTP/2 connection takes that carries nothing (libnghttp2's and HPACK's state)."""
 
 
 class Multiplex(LinkOwner, Limited):
@@ -94,6 +97,7 @@ class Multiplex(LinkOwner, Limited):
             if not ended:
                 self.link.part(stream_id, NO_ERROR)
             return
+        self.parts.pump.fresh_bytes += head.memory_bytes
         stream.on_request(head)
 
     def on_informational(self, stream_id: int, fields: Headers) -> None:
@@ -154,6 +158,9 @@ class Multiplex(LinkOwner, Limited):
         self._abort_streams(CANCEL)
         self._close()
 
+    def on_room(self) -> None:
+        """Responses do not wait: the client's own streams bound them."""
+
     def on_link_closed(self) -> None:
         self._abort_streams(CANCEL)
         self._leave()
@@ -210,6 +217,36 @@ class Multiplex(LinkOwner, Limited):
     @property
     def is_idle(self) -> bool:
         return not self.streams
+
+    @property
+    def source(self) -> str:
+        return self.session.source
+
+    @property
+    def held_bytes(self) -> int:
+        link = self.link
+        held_bytes = _LINK_BYTES + link.channel.queued_bytes + link.unsent_bytes + self.http2.held_bytes
+        for stream in self.streams.values():
+            held_bytes += stream.held_bytes
+        return held_bytes
+
+    def shed(self, need_bytes: int) -> int:
+        """Cut the largest streams, or all where the client takes nothing, or holds nothing but the connection."""
+        streams = [(stream.held_bytes + self.http2.queued_bytes(n), n) for n, stream in self.streams.items()]
+        held_bytes = self.held_bytes
+        if self.link.channel.queued_bytes or not streams:
+            self.parts.notice(self.direction, "memory-shed", f"{held_bytes} bytes, for {self.target}")
+            self._abort_streams(CANCEL)
+            self._close()
+            return held_bytes
+        streams.sort()
+        freed_bytes = 0
+        while streams and freed_bytes < need_bytes:
+            size_bytes, stream_id = streams.pop()
+            freed_bytes += size_bytes
+            self.streams[stream_id].shed()
+        self.link.flush()  # what is queued on a stream is freed when its reset has been taken out
+        return freed_bytes
 
     def check(self, now_s: float) -> None:
         """End what has lasted too long (called by the sweep, a few times a second)."""

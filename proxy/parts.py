@@ -39,6 +39,16 @@ class Limited(Protocol):
         """End at once."""
         ...
 
+    @property
+    def held_bytes(self) -> int:
+        """What its peers make the sidecar hold for it in memory."""
+        ...
+
+    @property
+    def source(self) -> str:
+        """Who fills it: the direction, a space and the client's address."""
+        ...
+
 
 class Notice(Protocol):
     """Takes note of one failure that the sidecar made: counted by kind (http, tcp; "": not) and reason, logged."""
@@ -65,6 +75,8 @@ class Parts:
     """Who tells clients by their addresses."""
     shadows_count: int = 0
     is_draining: bool = False
+    is_crowded: bool = False
+    """The connections that there are leave no memory for more."""
     sessions: dict[Limited, None] = field(default_factory=dict)
     inbound_seats: "Seats[Session]" = field(init=False)
     """Client connections by their clients' addresses: strangers, who must not keep each other out."""

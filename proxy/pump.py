@@ -131,6 +131,10 @@ class Pump(Clock):
     def __init__(self, clock: Callable[[], float], on_bug: Callable[[object, Exception], None]) -> None:
         self._clock = clock
         self._on_bug = on_bug
+        self.fresh_bytes = 0
+        """Read, or unpacked, since memory was last looked at."""
+        self.full_at_bytes = 2**62
+        self.on_full: Callable[[], None] = self.settle
         self._epoll = select.epoll()
         self._new: set[int] = set()
         """Registered in this turn: events that were collected before are of others, closed since."""
@@ -316,6 +320,11 @@ class Pump(Clock):
     def look_at_clock(self) -> None:
         """Bring `now_s` up to date within a callback that has taken time which somebody measures."""
         self.now_s = self._clock()
+
+    def look_after(self, size_bytes: int) -> None:
+        """Call `on_full` when so many more bytes have come (see holdings)."""
+        self.fresh_bytes = 0
+        self.full_at_bytes = size_bytes
 
     def mark_dirty(self, channel: Flushable) -> None:
         """Flush the channel at the end of the turn."""

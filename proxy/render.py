@@ -27,6 +27,7 @@ COUNTERS: Final = {
     "inbound_http_errors_total": ("error", "Inbound failures that the sidecar made."),
     "outbound_tcp_errors_total": ("error", "Outbound connections that failed before they were HTTP, or never were."),
     "inbound_tcp_errors_total": ("error", "Inbound connections that failed before they were HTTP, or never were."),
+    "memory_shed_total": ("direction", "Connections cut, or parts of them, because clients held too much memory."),
     "http1_faults_total": ("direction, reason", "Requests refused because they break HTTP/1."),
     "http2_faults_total": ("direction, reason", "Connections and streams ended because they break HTTP/2."),
     "tcp_protocol_connections_total": ("direction, protocol", "Client connections by detected protocol."),

@@ -143,12 +143,11 @@ class Session(Limited, ChannelUser):
             self._converse()
         elif verdict == "http/2":
             self._multiplex()
-        elif verdict == "more":
-            if not self._is_judging:
-                self._is_judging = True
-                self._wait(self.parts.config.detect_timeout_s, self._on_detect_timeout)
-        else:
+        elif verdict != "more":
             self._pass_unread(verdict)
+        elif not self._is_judging:
+            self._is_judging = True
+            self._wait(self.parts.config.detect_timeout_s, self._on_detect_timeout)
 
     def _on_detect_timeout(self) -> None:
         self.parts.meter.count("detect_timeouts_total", (("direction", self.target.direction),))
@@ -156,8 +155,7 @@ class Session(Limited, ChannelUser):
 
     def _lean(self) -> None:
         """Decide by what there is: more will not come, or not soon."""
-        first = self._first
-        if first and (self._standing() == "http" or detect.leaning(first) == "http/1"):
+        if self._first and (self._standing() == "http" or detect.leaning(self._first) == "http/1"):
             self._converse()
         else:
             self._pass_unread("opaque")
@@ -379,6 +377,14 @@ class Session(Limited, ChannelUser):
             self._channel.series.opened += 1
             if told is not None:
                 name_tls(self.parts.meter, self._channel, told.sni)
+
+    @property
+    def source(self) -> str:
+        return f"{self.target.direction} {self.visitor.ip}"
+
+    @property
+    def held_bytes(self) -> int:
+        return len(self._first) + self._channel.queued_bytes
 
     def check(self, now_s: float) -> None:
         """End a connection on which neither side has said a word; every other wait has its own timer."""

@@ -235,6 +235,17 @@ class Shadow(Caller, Limited):
         elif self._exchange is not None and self._is_begun and not self._exchange.is_over:
             self._exchange.check(now_s)
 
+    @property
+    def source(self) -> str:
+        return f"{self.direction} {self._peer_ip}"
+
+    @property
+    def held_bytes(self) -> int:
+        exchange = self._exchange
+        if exchange is None:
+            return 0
+        return exchange.held_bytes if self._is_begun else self._sent_bytes
+
     def abort(self, reason: str) -> None:
         self._drop(reason)
 

@@ -14,7 +14,8 @@ from proxy.targets import Target
 from proxy.traffic import Place
 from proxy.trunk_stream import TrunkStream
 from proxy.wire import grpc
-from proxy.wire.streams import INTERNAL_ERROR, NO_ERROR
+from proxy.wire.http2_head import size_of
+from proxy.wire.streams import ENHANCE_YOUR_CALM, INTERNAL_ERROR, NO_ERROR
 
 if TYPE_CHECKING:
     from proxy.multiplex import Multiplex
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from proxy.session import Session
 
 _ERROR: Final = ERROR.encode()
+
+_STREAM_BYTES: Final = 2048
+"""What a request takes beside its head and body: exchange, attempt, leg."""
 
 
 class Stream(Caller, Mover):
@@ -133,6 +137,7 @@ class Stream(Caller, Mover):
         """See `hold`."""
 
     def pass_informational(self, head: ResponseHead) -> None:
+        self._multiplex.link.unsent_bytes += head.memory_bytes
         self._multiplex.http2.inform(self.stream_id, head.fields)
         self._multiplex.link.touch()
 
@@ -140,6 +145,7 @@ class Stream(Caller, Mover):
         ended = head.framing == NO_BODY
         self._is_ended = ended
         self._active_s = self.parts.pump.now_s
+        self._multiplex.link.unsent_bytes += head.memory_bytes
         self._multiplex.http2.respond(self.stream_id, head.fields, ended)
         self._multiplex.link.touch()
 
@@ -159,6 +165,7 @@ class Stream(Caller, Mover):
         if not self._is_ended:
             self._is_ended = True
             if trailers:
+                multiplex.link.unsent_bytes += size_of(trailers)
                 multiplex.http2.send_trailers(self.stream_id, trailers)
             else:
                 multiplex.http2.send_body(self.stream_id, b"", True)
@@ -214,6 +221,28 @@ class Stream(Caller, Mover):
         self._multiplex.http2.reset(self.stream_id, code or INTERNAL_ERROR)
         self._multiplex.link.touch()
         self.acknowledge(0)
+
+    @property
+    def held_bytes(self) -> int:
+        """What is held for it, the queue of its response aside."""
+        exchange = self.exchange
+        if exchange is None:
+            return _STREAM_BYTES
+        if exchange.is_request_done and not self.unacked_bytes:
+            return _STREAM_BYTES + exchange.head.memory_bytes
+        return _STREAM_BYTES + exchange.held_bytes
+
+    def shed(self) -> None:
+        """End, since what it holds takes too much memory."""
+        exchange = self.exchange
+        told = f"stream {self.stream_id}, for {self.target}"
+        if exchange is not None and not exchange.status:
+            exchange.fail("memory-shed", told)
+            return
+        self.parts.notice(self.direction, "memory-shed", told)
+        if exchange is not None:
+            exchange.abort()
+        self.cut(ENHANCE_YOUR_CALM)
 
     # from the link
 

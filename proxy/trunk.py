@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from contract.metrics import OUTBOUND
 from proxy.channel import SocketChannel
 from proxy.errors import WireFault
-from proxy.link import Link, LinkOwner, Windows
+from proxy.link import UNSENT_BYTES, Link, LinkOwner, Windows
 from proxy.model import Headers
 from proxy.parts import Parts
 from proxy.pool import Endpoint
@@ -91,7 +91,16 @@ class Trunk(LinkOwner):
     def has_room(self) -> bool:
         """Whether another request can be sent now."""
         count = len(self.streams)
-        return count < self._max_streams_count and count < self.http2.streams_count
+        return (
+            count < self._max_streams_count
+            and count < self.http2.streams_count
+            and self.link.unsent_bytes < UNSENT_BYTES
+        )
+
+    @property
+    def is_congested(self) -> bool:
+        """Whether requests wait for the server to read those that were sent: another connection would not help."""
+        return self.link.unsent_bytes >= UNSENT_BYTES
 
     def reset(self, stream_id: int, code: int) -> None:
         """Break a stream off, unless it is over."""
@@ -156,6 +165,9 @@ class Trunk(LinkOwner):
 
     def on_settings(self) -> None:
         self.is_settled = True
+        self.on_room()
+
+    def on_room(self) -> None:
         waiters, self.waiters = self.waiters, {}
         for finder in waiters:
             finder.on_trunk()

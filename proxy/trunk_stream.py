@@ -83,6 +83,7 @@ class TrunkStream(Leg, Mover):
             trunk.parts.pump.defer(self._refuse)
             return
         trunk.streams[stream_id] = self
+        trunk.link.unsent_bytes += head.memory_bytes
         trunk.link.touch()
 
     def _refuse(self) -> None:

@@ -103,8 +103,11 @@ class TrunkFinder:
 
     def _wait(self) -> None:
         endpoint = self._endpoint
-        unsettled = [trunk for trunk in endpoint.trunks if trunk.has_room and not trunk.is_settled]
-        waits_for = endpoint.trunk_dial or (unsettled[0] if unsettled else TrunkDial(self._parts, endpoint))
+        waits_for: TrunkDial | Trunk | None = endpoint.trunk_dial
+        for trunk in endpoint.trunks:
+            if trunk.is_congested or (trunk.has_room and not trunk.is_settled):
+                waits_for = waits_for or trunk
+        waits_for = waits_for or TrunkDial(self._parts, endpoint)
         waits_for.waiters[self] = None
         self._waits_for = waits_for
 

@@ -9,7 +9,7 @@ Sources: splice(2), pipe(7); RFC 9293 section 3.6 (half-close).
 from typing import TYPE_CHECKING, Final
 
 from proxy.channel import PAUSED_BY_TURN, SocketChannel
-from proxy.parts import Parts
+from proxy.parts import Limited, Parts
 from proxy.pool import Endpoint
 from proxy.seams import ChannelUser
 from proxy.splice import Splice
@@ -22,7 +22,7 @@ QUIET_S: Final = 10.0
 """Silence after which a relay counts as idle, where all connections are taken and one must give way."""
 
 
-class Tunnel:
+class Tunnel(Limited):
     """Owns both channels from `join` on."""
 
     __slots__ = ("_client", "_endpoint", "_is_over", "_parts", "_place", "_server", "_session", "_splices")
@@ -118,6 +118,15 @@ class Tunnel:
         direction = self._session.target.direction
         self._parts.notice(direction, reason, f"tunnel to {self._endpoint.address}", "tcp")
         self._end(reset=True)
+
+    @property
+    def source(self) -> str:
+        return self._session.source
+
+    @property
+    def held_bytes(self) -> int:
+        server = self._server
+        return self._client.queued_bytes + (0 if server is None else server.queued_bytes)
 
     def check(self, now_s: float) -> None:
         server = self._server

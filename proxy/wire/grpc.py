@@ -52,6 +52,7 @@ _BY_HTTP: Final = {
 _BY_REASON: Final = {
     "connect-timeout": UNAVAILABLE,
     "idle-timeout": UNAVAILABLE,
+    "memory-shed": RESOURCE_EXHAUSTED,
     "ping-timeout": UNAVAILABLE,
     "bad-response": INTERNAL,
 }

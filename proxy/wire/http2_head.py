@@ -19,6 +19,9 @@ _HEADER_BYTES: Final = 4
 """What each header counts for beside its bytes: a colon, a space and the line's end, so that both versions have one
 limit."""
 
+_FIELD_MEMORY_BYTES: Final = 128
+"""What the objects of a field take beside its bytes."""
+
 _GRPC: Final = b"application/grpc"
 _MARK: Final = b"x-tulle-"
 
@@ -62,7 +65,9 @@ def read_request(fields: Headers, ended: bool, max_head_bytes: int, max_fields_c
         raise WireFault("connect-with-body", f"{length_bytes} bytes")
     # A CONNECT has no path: it asks for its authority.
     target = path or authority
-    return RequestHead(b"", method, target, 1, framing, length_bytes, True, b"", has_marks, fields, is_grpc, told)
+    head = RequestHead(b"", method, target, 1, framing, length_bytes, True, b"", has_marks, fields, is_grpc, told)
+    head.memory_bytes = size_bytes + _FIELD_MEMORY_BYTES * len(fields)
+    return head
 
 
 def read_response(
@@ -91,7 +96,17 @@ def read_response(
                 error = value
     if size_bytes > max_head_bytes or len(fields) > max_fields_count:
         raise _too_large(fields, size_bytes)
-    return ResponseHead(b"", status, 1, framing, length_bytes, True, error, fields, grpc_status, has_marks)
+    head = ResponseHead(b"", status, 1, framing, length_bytes, True, error, fields, grpc_status, has_marks)
+    head.memory_bytes = size_bytes + _FIELD_MEMORY_BYTES * len(fields)
+    return head
+
+
+def size_of(trailers: Headers) -> int:
+    """Tell about how much memory fields take."""
+    size_bytes = _FIELD_MEMORY_BYTES * len(trailers)
+    for name, value in trailers:
+        size_bytes += len(name) + len(value)
+    return size_bytes
 
 
 def protocol(fields: Headers) -> bytes:

@@ -159,6 +159,11 @@ class MessageReader(Generic[S]):
         self._parser = None
 
     @property
+    def held_bytes(self) -> int:
+        """Bytes of a head that is not complete, and of what follows the message."""
+        return len(self._held) + len(self.rest)
+
+    @property
     def is_idle(self) -> bool:
         """Whether no byte of a message has arrived; one empty line is none, more of them are taken for a beginning."""
         return self._state == HEAD and not self._held and self._skipped_bytes <= 2
