@@ -41,6 +41,8 @@ class Limits:
     body_s: float = 30.0
     """From the head until the request is whole."""
     head_bytes: int = 65536
+    bodies_bytes: int = 32 * 2**20
+    """Of all requests that are being read, together; beyond it the largest is ended."""
 
 
 class Entry(asyncio.Protocol, Generic[P]):
@@ -55,6 +57,8 @@ class Entry(asyncio.Protocol, Generic[P]):
         """The server's protocol; None until TLS stands."""
         self.head_bytes = 0
         """Of a head that is not whole."""
+        self.body_bytes = 0
+        """Of a request that is being read."""
         self.has_spoken = False
         """It has had a request; before that nothing else bounds its silence."""
         self.greeting: asyncio.Task[None] | None = None
@@ -92,6 +96,7 @@ class Entry(asyncio.Protocol, Generic[P]):
         if not keeper.is_idle(inner):
             self.head_bytes = 0
             self.has_spoken = True
+            keeper.weigh(self, len(data))
         elif self.head_bytes > keeper.limits.head_bytes:
             keeper.on_ended("head")
             self.end()
@@ -109,6 +114,7 @@ class Entry(asyncio.Protocol, Generic[P]):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._keeper.seats.give(self)
+        self._keeper.weigh(self, -self.body_bytes)
         if self.inner is not None:
             self.inner.connection_lost(error)
 
@@ -131,7 +137,7 @@ class Doorkeeper(Generic[P]):
             is_idle: whether it has no request: none, or one that is answered.
             is_reading: whether it has a request whose body is not whole.
             on_ended: counts connections that were ended: `full`, for others or at once, when all places were taken;
-                `handshake`, `head`, `body`, for what took too long or was too large.
+                `handshake`, `head`, `body`, for what took too long or was too large; `bodies`, the largest of too many.
         """
         self.limits = limits
         self.make = make
@@ -140,9 +146,27 @@ class Doorkeeper(Generic[P]):
         self.on_ended = on_ended
         self.seats: Seats[Entry[P]] = Seats(limits.connections_count)
         self._greetings: set[asyncio.Task[None]] = set()
+        self._bodies_bytes = 0
 
     def now_s(self) -> float:
         return asyncio.get_running_loop().time()
+
+    def weigh(self, entry: Entry[P], size_bytes: int) -> None:
+        """Count bytes of a request that is being read; where there are too many, end the largest."""
+        entry.body_bytes += size_bytes
+        self._bodies_bytes += size_bytes
+        if self._bodies_bytes <= self.limits.bodies_bytes:
+            return
+        total_bytes = 0
+        for one in self.seats.all():
+            if one.inner is None or self.is_idle(one.inner) or not self.is_reading(one.inner):
+                one.body_bytes = 0  # it is read, and the server's matter
+            total_bytes += one.body_bytes
+        self._bodies_bytes = total_bytes
+        if total_bytes > self.limits.bodies_bytes:
+            largest = max(self.seats.all(), key=lambda one: one.body_bytes)
+            self.on_ended("bodies")
+            largest.end()
 
     async def serve(self, listener: socket.socket, context: ssl.SSLContext | None = None) -> None:
         """Accept until cancelled. Connections stay: the server behind ends them."""

@@ -233,6 +233,9 @@ class Cluster:
             self._pods_are_dirty(pod for pod in self.pods.values() if pod.owner == ("replicaset", key.name))
         elif kind == "nodes":
             self._hinted_are_dirty()
+        elif kind == "services" and _hints(old) != _hints(new):
+            # What it says of its ports holds for its pods' own addresses: by these their sidecars ask.
+            self.dirty.update(endpoint.ip for piece in self.slices_of(key) for endpoint in piece.endpoints)
         elif kind == "namespaces" and _opaque_ports(old) != _opaque_ports(new):
             self._pods_are_dirty(pod for pod in self.pods.values() if pod.key.namespace == key.name)
             for service in self.services.values():
@@ -241,7 +244,7 @@ class Cluster:
 
     def _service_is_dirty(self, key: Key, ips: tuple[str, ...]) -> None:
         self.dirty.update(ips)
-        # Headless: its ports hint at the protocol of its pods. With a policy: that holds for its pods' addresses too.
+        # Headless: its pods' addresses are its own. With a policy: that holds for its pods' addresses too.
         if not ips or self.policies.concerns(key):
             self.dirty.update(endpoint.ip for piece in self.slices_of(key) for endpoint in piece.endpoints)
         for mirrored in self.policies.mirrored_from(key):
@@ -280,6 +283,10 @@ def _own_ips(pod: Pod) -> tuple[str, ...]:
 
 def _slice_pods(piece: Slice) -> set[Key]:
     return {Key(piece.key.namespace, endpoint.pod) for endpoint in piece.endpoints if endpoint.pod}
+
+
+def _hints(record: Record | None) -> tuple[object, ...] | None:
+    return (record.ports, record.opaque_ports) if isinstance(record, Service) else None
 
 
 def _opaque_ports(record: Record | None) -> str | None:

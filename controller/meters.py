@@ -120,7 +120,7 @@ class Meters:
         )
         self.connections_ended = Counter(
             PREFIX + "connections_ended",
-            "Connections ended early, by reason: full (for others, or turned away), handshake, head, body",
+            "Connections ended early, by reason: full (for others, or turned away), handshake, head, body, bodies",
             ["reason"],
             registry=registry,
         )

@@ -41,7 +41,7 @@ class Metrics:
 
         self._ended = Counter(
             "tulle_webhook_connections_ended",
-            "Connections ended early, by reason: full (for others, or turned away), handshake, head, body.",
+            "Connections ended early, by reason: full (for others, or turned away), handshake, head, body, bodies.",
             ["reason"],
             registry=self._registry,
         )

@@ -148,6 +148,23 @@ def test_a_large_body_is_no_large_head() -> None:
     asyncio.run(main())
 
 
+def test_of_bodies_that_are_too_much_together_the_largest_is_ended() -> None:
+    async def main() -> None:
+        async with kept(Limits(10, bodies_bytes=10_000)) as (connect, ended):
+            large, small, done = [await connect("127.0.0.1") for _ in range(3)]
+            for _ in range(5):  # what was read whole weighs no more
+                assert await ask(done, b"3000\n" + b"x" * 3000) == b"ok\n"
+            large[1].write(b"9000\n" + b"x" * 7000)
+            await asyncio.sleep(0.1)
+            small[1].write(b"4000\n" + b"x" * 3900)
+
+            assert await read(large) == b""
+            assert await ask(small, b"x" * 100) == b"ok\n"
+            assert ended == ["bodies"]
+
+    asyncio.run(main())
+
+
 def test_a_handshake_that_does_not_come_holds_a_place_for_little_time_and_for_no_newcomer() -> None:
     async def main() -> None:
         async with kept(Limits(3, handshake_s=0.3), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)) as (connect, ended):

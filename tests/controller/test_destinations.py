@@ -262,6 +262,16 @@ def test_revision_changes_with_content_and_with_nothing_else():
 # --- which addresses a change makes dirty
 
 
+@pytest.mark.parametrize(
+    "changed", [service(ports=(ServicePort("http", 80, "http"),)), service(opaque_ports="80"), None]
+)
+def test_what_a_service_says_of_its_ports_concerns_its_pods_own_sidecars(changed):
+    cluster = cluster_of(service(), piece(endpoint("10.244.0.1", "web-1"), endpoint("10.244.0.2", "web-2")))
+    cluster.take_dirty()
+    cluster.apply(Change("services", Key(NS, "web"), changed))
+    assert cluster.take_dirty() == {"10.96.0.7", "10.244.0.1", "10.244.0.2"}
+
+
 def test_changes_name_the_addresses_they_concern():
     cluster = cluster_of(service(), piece(endpoint("10.244.0.1", "web-1")), pod(), pod("other", "10.244.0.9"))
     cluster.take_dirty()
