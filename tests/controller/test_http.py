@@ -376,6 +376,7 @@ def test_document_lists_every_route_with_texts(document: dict[str, Any]):
         "/api/v1/namespaces/{namespace}/{resource}/stat",
         "/api/v1/namespaces/{namespace}/stat",
         "/api/v1/{resource}/stat",
+        "/api/v1/sidecars/silent",
         "/api/v1/version",
         "/healthz",
         "/readyz",
