@@ -1,5 +1,6 @@
 """Each way to make a server of HTTP/2 work for nothing ends the connection, and is told from the others."""
 
+import time
 from collections.abc import Callable, Iterator
 from itertools import islice
 
@@ -11,6 +12,7 @@ from hyperframe.frame import (
     GoAwayFrame,
     HeadersFrame,
     PingFrame,
+    PriorityFrame,
     RstStreamFrame,
     SettingsFrame,
     WindowUpdateFrame,
@@ -118,6 +120,24 @@ def test_a_flood_ends_the_connection_under_its_own_name(flood: Callable[[], Piec
     goaway = frames(sent)[-1]
     assert isinstance(goaway, GoAwayFrame)
     assert goaway.error_code == 11
+
+
+def priorities() -> Pieces:
+    """These are not ended: they cost nothing."""
+    yield head(Encoder(), 1, GET)
+    yield from [PriorityFrame(1, depends_on=0, stream_weight=7, exclusive=False).serialize()] * COUNT
+
+
+@pytest.mark.parametrize("flood", [*FLOODS, priorities], ids=lambda flood: flood.__name__)
+def test_a_flood_costs_less_than_a_tenth_of_a_second(flood: Callable[[], Pieces]) -> None:
+    data = b"".join(flood())
+    buffers = [START, *(data[i : i + 65536] for i in range(0, len(data), 65536))]
+    costs_s = []
+    for _ in range(3):
+        begun_s = time.process_time()
+        serve(buffers)
+        costs_s.append(time.process_time() - begun_s)
+    assert min(costs_s) < 0.1
 
 
 @pytest.mark.parametrize("flood", [rapid_reset, settings_frames, pings, empty_data, windows])
