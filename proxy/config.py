@@ -13,6 +13,9 @@ from contract.ports import ADMIN_PORT, INBOUND_PORT, OPAQUE_PORTS, OUTBOUND_PORT
 from proxy.errors import ConfigFault
 from proxy.policy import probe
 
+MIN_MEMORY_BYTES: Final = 67108864
+"""The sidecar alone takes two thirds of this."""
+
 
 def _setting(default: Any, meaning: str, unit: str = "", low: float = 0, high: float = 2**31, name: str = "") -> Any:
     about = {"meaning": meaning, "unit": unit, "low": low, "high": high, "name": name}
@@ -243,6 +246,8 @@ def read(environ: Mapping[str, str]) -> Config:
                 "TULLE_PROXY_HTTP2_FIRST_WINDOW_BYTES times the larger of the counts of streams, "
                 "plus TULLE_PROXY_HTTP2_SHARED_WINDOW_BYTES, must be below 2^30"
             )
+        if 0 < config.memory_bytes < MIN_MEMORY_BYTES:
+            faults.append(f"TULLE_PROXY_MEMORY_BYTES must be 0 (the container's limit) or at least {MIN_MEMORY_BYTES}")
         ports = (config.outbound_port, config.inbound_port, config.admin_port)
         if len(set(ports)) < 3:
             faults.append("TULLE_PROXY_OUTBOUND_PORT, _INBOUND_PORT and _ADMIN_PORT must differ")

@@ -87,7 +87,8 @@ class Holdings:
         if held_bytes > limit_bytes:
             held_bytes -= self._cut(held_bytes - limit_bytes + limit_bytes // FREE_RATIO)
         self.held_bytes = held_bytes
-        parts.is_crowded = self._room_bytes < FLOOR_BYTES
+        sessions_bytes = SESSION_BYTES * len(parts.sessions)
+        parts.is_crowded = self._room_bytes < FLOOR_BYTES < sessions_bytes  # a small container is not full of itself
         parts.pump.look_after(max(FLOOR_BYTES // 8, (limit_bytes - held_bytes) // 2))
 
     def watch(self, resident_bytes: int, now_s: float) -> None:

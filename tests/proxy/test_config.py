@@ -90,3 +90,10 @@ def test_the_process_exits_2_before_it_listens_when_a_setting_is_bad() -> None:
 
     assert done.returncode == 2
     assert len(BAD) == len(done.stderr.splitlines())
+
+
+def test_memory_that_the_sidecar_alone_would_fill_is_a_fault() -> None:
+    assert config.read({"TULLE_PROXY_MEMORY_BYTES": "0"}).memory_bytes == 0
+    assert config.read({"TULLE_PROXY_MEMORY_BYTES": "104857600"}).memory_bytes == 104857600
+    with pytest.raises(ConfigFault, match="TULLE_PROXY_MEMORY_BYTES must be 0"):
+        config.read({"TULLE_PROXY_MEMORY_BYTES": "1000"})

@@ -94,6 +94,14 @@ def test_the_more_sessions_there_are_the_less_they_may_hold_and_none_come_where_
     assert (made.limit_bytes, house.parts.is_crowded) == (FLOOR_BYTES, True)
 
 
+def test_a_small_container_takes_connections_although_it_has_little_room(house: MultiplexHouse) -> None:
+    made = holdings(house, FLOOR_BYTES // 4)
+    fakes = [Fake("inbound 10.0.0.66", 0, [], "") for _ in range(100)]
+    house.parts.sessions.update(dict.fromkeys(fakes))  # type: ignore[arg-type]
+    made.look()
+    assert (made.limit_bytes, house.parts.is_crowded) == (FLOOR_BYTES, False)
+
+
 def test_memory_is_counted_as_soon_as_half_of_the_room_has_been_read(house: MultiplexHouse) -> None:
     """Not only by the sweep, which may come too late."""
     made = holdings(house, FLOOR_BYTES)
