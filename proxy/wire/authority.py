@@ -52,6 +52,16 @@ def normal_form(value: bytes, default_port: int = HTTP_PORT) -> bytes:
     return _normalised(value, default_port)
 
 
+def normal_list(value: bytes, default_port: int = HTTP_PORT) -> bytes:
+    """The same for HTTP/2: gRPC clients that were given several addresses (`ipv4:a:1,b:1`) name all of them."""
+    try:
+        return normal_form(value, default_port)
+    except WireFault:
+        if value.find(b",") < 0:
+            raise
+    return b",".join([normal_form(part, default_port) for part in value.split(b",")])
+
+
 def has_port(value: bytes) -> bool:
     """Tell whether an authority that has a normal form names a port."""
     return value[value.rfind(b":") + 1 :].isdigit() and value.rfind(b":") > value.rfind(b"]")

@@ -12,7 +12,7 @@ from typing import Final
 
 from proxy.errors import WireFault
 from proxy.model import NO_BODY, UNTIL_CLOSE, Headers, RequestHead, ResponseHead
-from proxy.wire.authority import HTTP_PORT, HTTPS_PORT, normal_form
+from proxy.wire.authority import HTTP_PORT, HTTPS_PORT, normal_list
 from proxy.wire.grpc import parse_status
 
 _HEADER_BYTES: Final = 4
@@ -58,8 +58,8 @@ def read_request(fields: Headers, ended: bool, max_head_bytes: int, max_fields_c
     if size_bytes > max_head_bytes or len(fields) > max_fields_count:
         raise _too_large(fields, size_bytes)
     default_port = HTTPS_PORT if scheme == b"https" else 0 if method == b"CONNECT" and not scheme else HTTP_PORT
-    told = normal_form(authority or host, default_port)
-    if host and host != authority and normal_form(host, default_port) != told:
+    told = normal_list(authority or host, default_port)
+    if host and host != authority and normal_list(host, default_port) != told:
         raise WireFault("host-conflict", f"{_text(authority)} and {_text(host)}")
     if length_bytes and method == b"CONNECT":
         raise WireFault("connect-with-body", f"{length_bytes} bytes")
