@@ -172,7 +172,8 @@ def test_mutated_bytes_end_in_a_known_fault_and_no_cut_changes_the_verdict(
     raw: bytes, position: int, change: bytes, size: int
 ) -> None:
     position %= len(raw)
-    mutated = raw[:position] + change + raw[position + 1 :]
+    # With an end behind it: a head that is odd is judged when it is whole, which pieces of it may be before.
+    mutated = raw[:position] + change + raw[position + 1 :] + b"\r\n\r\n"
     pieces = [mutated[i : i + size] for i in range(0, len(mutated), size)]
 
     verdict = read_requests([mutated])
