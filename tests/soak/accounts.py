@@ -115,7 +115,8 @@ def surplus_errors(told: Counter[str], counted: Reading) -> dict[str, int]:
 
 
 def check_staying(told: Counter[str], counted: Reading) -> None:
-    assert surplus_errors(told, counted) == {}
+    extra = surplus_errors(told, counted)
+    assert extra == {}, extra
 
 
 def check_leaving(told: Counter[str], counted: Reading) -> None:
