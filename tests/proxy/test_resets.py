@@ -6,8 +6,11 @@ from dataclasses import dataclass, field
 
 import pytest
 import trio
+from h2house import OK_HEADERS, Peer, get, h2_server
 from proxyhouse import GET, OK, read_until, wait_until
 from reachhouse import Through
+
+from proxy.wire.streams import CANCEL
 
 pytestmark = pytest.mark.trio
 
@@ -248,3 +251,23 @@ async def test_a_client_that_ends_behind_its_request_has_left_where_that_is_set(
     await wait_until(lambda: bool(server.ends))
 
     assert server.ends == ["reset"]
+
+
+@pytest.mark.parametrize("leave", [reset, end], ids=["reset", "end"])
+async def test_an_http2_client_that_leaves_resets_its_streams_at_the_server(
+    through: Through, leave: Callable[[trio.SocketStream], None]
+) -> None:
+    """The connection to the server is others' as well: only the streams end."""
+    peers: list[Peer] = []
+
+    def respond(peer: Peer, stream_id: int) -> None:
+        peers.append(peer)
+        peer.frames.send_headers(stream_id, OK_HEADERS)
+
+    way = await through(h2_server(respond))
+    client = Peer(await way(), is_client=True)
+    stream_id = client.request(get())
+    await client.until(lambda: client.heard[stream_id].headers)
+    leave(client.stream)
+    (peer,) = peers
+    await wait_until(lambda: CANCEL in {heard.reset_code for heard in peer.heard.values()})
