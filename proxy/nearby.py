@@ -10,6 +10,7 @@ API (status.hostIPs).
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from sys import byteorder
 from typing import Final
@@ -53,9 +54,11 @@ def nearby(node_ips: Sequence[str], routes: str, routes_v6: str) -> Nearby:
     ips = {plain_ip(ip) for ip in node_ips}
     subnets: list[Subnet] = []
     for line in routes.splitlines()[1:]:
-        _read_v4(line.split(), ips, subnets)
+        with suppress(ValueError):
+            _read_v4(line.split(), ips, subnets)
     for line in routes_v6.splitlines():
-        _read_v6(line.split(), ips, subnets)
+        with suppress(ValueError):
+            _read_v6(line.split(), ips, subnets)
     return Nearby(tuple(ips), subnets)
 
 
