@@ -77,7 +77,7 @@ COUNTERS: Final = {
     ),
     "outbound_faults_total": (
         "kind, service",
-        "Faults injected by policy: delay, abort, reset, bandwidth or truncate.",
+        "Faults injected by policy, each into one try: delay, abort, reset, bandwidth or truncate.",
     ),
     "inbound_http_local_ratelimit_total": (
         "by, service",
@@ -99,7 +99,7 @@ COUNTERS: Final = {
 }
 """Counters of rare events: their labels, and what they count. docs/metrics.md repeats it."""
 
-EJECTED_GAUGE: Final = ("outbound_endpoints_ejected", "Endpoints left out of balancing now because they failed.")
+EJECTED_GAUGE: Final = ("outbound_endpoints_ejected", "Endpoints ejected because they failed, until a trial goes well.")
 """Name and meaning of the gauge that goes with `outbound_ejections_total`."""
 
 SLICE_SERIES_COUNT: Final = 50

@@ -230,9 +230,8 @@ class Targets:
 
     @property
     def ejected_count(self) -> int:
-        """Endpoints that circuit breaking leaves out now."""
-        now_s = self._clock.now_s
-        return sum(outlier.ejected_count(target.known, now_s) for target in self._targets.values())
+        """Endpoints that circuit breaking has ejected."""
+        return sum(outlier.ejected_count(target.known) for target in self._targets.values())
 
     @property
     def waiting_count(self) -> int:

@@ -90,11 +90,11 @@ def abandon(endpoint: Judged) -> None:
         endpoint.ejected_until_s = 0.0
 
 
-def ejected_count(endpoints: Sequence[J], now_s: float) -> int:
-    """Count the endpoints that are left out now, those on trial included."""
+def ejected_count(endpoints: Sequence[J]) -> int:
+    """Count the endpoints that are ejected: left out, or not yet healthy again by a trial that went well."""
     count = 0
     for endpoint in endpoints:
-        if endpoint.ejected_until_s > now_s:
+        if endpoint.probation != HEALTHY:
             count += 1
     return count
 
@@ -116,12 +116,8 @@ def _cause(terms: CircuitBreaker, health: Health, is_success: bool, now_s: float
 
 
 def _has_room(terms: CircuitBreaker, endpoints: Sequence[J]) -> bool:
-    """Those on probation count as ejected: each of them may be again at any moment."""
-    out_count = 0
-    for endpoint in endpoints:
-        if endpoint.probation != HEALTHY:
-            out_count += 1
-    return out_count < max(1, int(terms.max_ejected_ratio * len(endpoints)))
+    """Those on probation count too: each of them may be left out again at any moment."""
+    return ejected_count(endpoints) < max(1, int(terms.max_ejected_ratio * len(endpoints)))
 
 
 def _eject(terms: CircuitBreaker, endpoint: Judged, health: Health, now_s: float) -> None:

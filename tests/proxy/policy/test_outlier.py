@@ -25,8 +25,18 @@ def test_failures_in_a_row_eject() -> None:
     assert [fail(spot, 100.0), fail(spot, 100.0), fail(spot, 100.0)] == ["", "", "consecutive-failures"]
     assert spot.ejected_until_s == 101.0
     assert spot.probation == EJECTED
-    assert outlier.ejected_count([spot], 100.5) == 1
-    assert outlier.ejected_count([spot], 101.0) == 0
+    assert outlier.ejected_count([spot]) == 1
+
+
+def test_an_endpoint_is_ejected_until_a_trial_goes_well_in_the_gauge_as_under_the_cap() -> None:
+    one, other = Spot(), Spot()
+    for _ in range(3):
+        fail(one, 100.0, among=[one, other])
+
+    assert [fail(other, 150.0, among=[one, other]) for _ in range(3)][-1] == "capped"
+    assert outlier.ejected_count([one, other]) == 1
+    assert outlier.record(THREE, one, True, [one, other], 150.0) == "recovered"
+    assert outlier.ejected_count([one, other]) == 0
 
 
 def test_a_success_between_breaks_the_row() -> None:
@@ -140,7 +150,7 @@ def test_no_more_are_ejected_than_the_cap_allows(
         now_s += pause_s
         outlier.record(terms, endpoints[number % count], is_success, endpoints, now_s)
 
-        assert outlier.ejected_count(endpoints, now_s) <= max(1, ratio * count)
+        assert outlier.ejected_count(endpoints) <= max(1, ratio * count)
 
 
 def test_an_ejection_that_the_cap_prevents_is_told() -> None:
