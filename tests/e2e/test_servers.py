@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from tests.e2e.conftest import Cluster
+from tests.e2e.conftest import Cluster, wait_until
 
 pytestmark = pytest.mark.e2e
 
@@ -40,6 +40,26 @@ def test_nginx_answers_curl_by_its_service_name(cluster: Cluster, namespace: str
     assert before + 1 == cluster.total(namespace, "app=client", "response_total", **labels)
     # The kubelet's probes come in by the same way, so the inbound side has seen at least our one.
     assert inbound < cluster.total(namespace, "app=nginx", "response_total", direction="inbound", status_code="200")
+
+
+def test_the_kubelets_probes_are_counted_apart_and_who_calls_itself_one_is_not(
+    cluster: Cluster, namespace: str, client: str
+) -> None:
+    def seen(of_probes: bool) -> float:
+        samples = [sample for pod in cluster.pods(namespace, "app=nginx") for sample in cluster.samples(namespace, pod)]
+        inbound = [
+            (labels, value)
+            for name, labels, value in samples
+            if name == "request_total" and labels["direction"] == "inbound"
+        ]
+        return sum(value for labels, value in inbound if (labels.get("route_name") == "probe") == of_probes)
+
+    wait_until(lambda: seen(of_probes=True) > 0, "a probe", 20)
+    others = seen(of_probes=False)
+    for _ in range(5):
+        cluster.exec(namespace, client, "curl", "-sS", "-A", "kube-probe/1.33", "http://nginx/")
+
+    assert others + 5 == seen(of_probes=False)
 
 
 def test_wrk_loads_nginx_with_no_failure_and_both_replicas_share_it(
