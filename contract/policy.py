@@ -164,7 +164,7 @@ class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
 
     match: Match = Match()
     ratio: float = 1.0
-    """Share of the matching requests."""
+    """Share of the tries of matching requests."""
     delay_s: float = 0.0
     abort_status: int = 0
     abort_grpc_status: int = -1

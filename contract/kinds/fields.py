@@ -109,8 +109,8 @@ _MATCH: Final = Section(
 FAULT: Final = Section(
     (
         Field("match", _MATCH, "Which requests; absent: all.", default_text="all"),
-        Field("percent", Percent(), "Share of the matching requests.", 100),
-        Field("delay", Duration(1, _HOUR_MS), "Hold the request for this long first.", default_text="none"),
+        Field("percent", Percent(), "Share of the tries of matching requests.", 100),
+        Field("delay", Duration(1, _HOUR_MS), "Hold the try for this long first.", default_text="none"),
         Field(
             "abort",
             Section(
