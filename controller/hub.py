@@ -245,8 +245,8 @@ class Hub:
             stream.wake.set()
 
     def heard(self) -> frozenset[Key]:
-        """The pods that hold a stream."""
-        return frozenset(stream.pod for stream in self.streams)
+        """The pods that hold a stream; what an unknown sender says of itself does not count."""
+        return frozenset(place.pod for place in self._places if not place.ip)
 
     @property
     def targets_count(self) -> int:

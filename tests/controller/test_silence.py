@@ -128,8 +128,8 @@ def test_each_silent_sidecar_gets_one_event_in_half_an_hour_and_a_gauge_counts_t
 
 
 def test_the_rest_api_tells_who_is_silent_and_a_stream_ends_it() -> None:
-    with running(Settings(address="127.0.0.1", port=0, verify_senders=False)) as found:
-        found.sync(pod(), pod("web-2", "10.244.0.2"))
+    with running(Settings(address="127.0.0.1", port=0)) as found:
+        found.sync(pod(), pod("web-2", "127.0.0.1"))
         truth = found.truth
 
         def look(before_s: float) -> None:
