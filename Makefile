@@ -7,6 +7,7 @@
 #   make soak          five minutes of traffic over a bad wire: no leak, every request accounted for
 #   make fuzz          the parsers against inputs that seek new paths in them, five minutes each
 #   make bench         the sidecar beside Envoy and HAProxy, in one run
+#   make locks         pin what setup.cfg asks for, by hashes; make sbom lists what is installed
 #   make clean         remove what the others made here
 
 SHELL := /bin/bash
@@ -18,13 +19,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 KEEP ?=
 
-# Compiled wheels are rebuilt when the metadata changes, and only then.
-PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat
+# All that pip takes from an index is known by its hash, what builds it too (manifests/locks, made by `make locks`).
+LOCKS := manifests/locks
+PIP_QUIET := --quiet --disable-pip-version-check --no-deps
+LOCKED := $(BIN)/pip install $(PIP_QUIET) --no-build-isolation --require-hashes
 
-.PHONY: help demo test lint wheels unit e2e test-cluster soak fuzz bench clean
+.PHONY: help demo test lint wheels unit e2e test-cluster soak fuzz bench locks sbom clean
 
 help:
-	@sed -n '3,11s/^# *//p' Makefile
+	@sed -n '3,12s/^# *//p' Makefile
 
 $(VENV)/.created:
 	@.ci/debian build
@@ -32,19 +35,22 @@ $(VENV)/.created:
 	@$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-$(VENV)/.all: $(VENV)/.created setup.cfg pyproject.toml
+# The checkout itself is rebuilt when its metadata changes, and only then.
+$(VENV)/.all: $(VENV)/.created setup.cfg pyproject.toml $(LOCKS)/build.txt $(LOCKS)/all.txt
 	@echo "Installing Tulle and what it needs from PyPI into $(VENV) ..."
-	@$(PIP_INSTALL) --editable '.[all]'
+	@$(LOCKED) --requirement $(LOCKS)/build.txt
+	@$(LOCKED) --requirement $(LOCKS)/all.txt
+	@$(BIN)/pip install $(PIP_QUIET) --no-build-isolation --config-settings editable_mode=compat --editable .
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.all
+$(VENV)/.dev: $(VENV)/.all $(LOCKS)/dev.txt
 	@echo "Installing what the tests need from PyPI into $(VENV) ..."
-	@$(PIP_INSTALL) --editable '.[dev]'
+	@$(LOCKED) --requirement $(LOCKS)/dev.txt
 	@touch $@
 
-$(VENV)/.bench: $(VENV)/.all
+$(VENV)/.bench: $(VENV)/.all $(LOCKS)/bench.txt
 	@echo "Installing the rivals from PyPI into $(VENV) ..."
-	@$(PIP_INSTALL) --editable '.[bench]'
+	@$(LOCKED) --requirement $(LOCKS)/bench.txt
 	@touch $@
 
 # The sidecar as its image has it: its hot modules compiled (setup.py), and what it needs. Beside the checkout's own, and
@@ -54,7 +60,8 @@ $(VENV)/.compiled: $(VENV)/.all setup.py $(wildcard proxy/*.py proxy/*/*.py cont
 	@rm -rf $(VENV)/compiled $(VENV)/empty $(VENV)/wheels build
 	@$(PYTHON) -m venv $(VENV)/empty
 	@TULLE_COMPILE=1 $(VENV)/empty/bin/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir $(VENV)/wheels .
-	@$(PIP_INSTALL) --target $(VENV)/compiled "$$(echo $(VENV)/wheels/tulle-*.whl)[proxy]"
+	@$(LOCKED) --target $(VENV)/compiled --requirement $(LOCKS)/proxy.txt
+	@$(BIN)/pip install $(PIP_QUIET) --target $(VENV)/compiled $(VENV)/wheels/tulle-*.whl
 	@rm -rf $(VENV)/empty build
 	@touch $@
 
@@ -100,6 +107,18 @@ fuzz: $(VENV)/.dev
 bench: $(VENV)/.bench $(VENV)/.compiled
 	@.ci/debian build run bench
 	@$(BIN)/python -m bench $(ARGS)
+
+# Pins anew what setup.cfg asks for, keeping what still fits; UPGRADE=--upgrade takes the newest of all.
+locks: $(VENV)/.created
+	@$(PYTHON) -m venv $(VENV)/locking
+	@$(VENV)/locking/bin/pip install --quiet --disable-pip-version-check 'pip-tools>=7.6,<8'
+	@$(BIN)/python manifests/lock.py $(VENV)/locking/bin/pip-compile $(UPGRADE)
+
+# What this checkout's environment consists of (CycloneDX); each image has its own list, /opt/tulle/sbom.cdx.json.
+sbom: $(VENV)/.all
+	@mkdir -p dist
+	@$(BIN)/cyclonedx-py environment --output-reproducible --output-format JSON --output-file dist/tulle.cdx.json $(BIN)/python
+	@echo "dist/tulle.cdx.json"
 
 clean:
 	@if [ -x $(BIN)/tulle ] && [ "$$(id -u)" = 0 ]; then $(BIN)/tulle lab down --all 2>/dev/null || true; fi

@@ -4,6 +4,7 @@ A checkout's own environment hides what a build forgets to ask for, because ever
 wheel of the sidecar is built in an empty environment too, by `make .venv/.compiled`; here it is built interpreted.
 """
 
+import json
 import shutil
 import subprocess
 import sys
@@ -65,3 +66,26 @@ def test_a_wheel_builds_and_imports_in_an_empty_environment(extra: str, tmp_path
     run(*pip, "install", "--quiet", f"{wheel}[{extra}]", cwd=tmp_path)
 
     run(tmp_path / "empty" / "bin" / "python", "-I", "-c", IMPORT_ALL, "contract", extra, cwd=tmp_path)
+
+
+@pytest.mark.parametrize("image", ["init", "samples"])
+def test_an_image_is_installed_from_its_lock_alone_and_lists_what_is_in_it(image: str, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    (source / "manifests").mkdir(parents=True)
+    copied((image,), source)
+    shutil.copytree(ROOT / "manifests" / "locks", source / "manifests" / "locks")
+    for name in ("build", "tulle"):
+        run(sys.executable, "-m", "venv", tmp_path / name, cwd=tmp_path)
+    locked = ("install", "--quiet", "--no-deps", "--require-hashes", "-r", "manifests/locks/build.txt")
+    run(tmp_path / "build" / "bin" / "pip", *locked, cwd=source)
+
+    run("env", f"TULLE_ROOT={tmp_path}", ROOT / "manifests" / "install.sh", image, cwd=source)
+
+    listed = json.loads((tmp_path / "tulle" / "sbom.cdx.json").read_text())["components"]
+    lock = (ROOT / "manifests" / "locks" / f"{image}.txt").read_text()
+    pinned = {tuple(line.split(" ")[0].split("==")) for line in lock.splitlines() if "==" in line}
+    found = {(one["name"], one["version"]) for one in listed if one["name"] not in ("pip", "setuptools", "tulle")}
+    assert pinned == found
+    assert str(tmp_path) not in str(listed), "nothing of the machine that built it"
+    scripts = sorted(path.name for path in (tmp_path / "tulle" / "bin").glob("tulle*"))
+    assert scripts == ([] if image == "samples" else [f"tulle-{image}"])

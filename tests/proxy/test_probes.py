@@ -1,13 +1,19 @@
 """/probe/tcp/PORT: the sidecar dials the application's port as the kubelet would have, and says what it met."""
 
+import http.client
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
+import grpc
 import pytest
 import trio
+from proxyhouse import free_port
 
 from proxy.admin import Admin, Answer
+from proxy.model import Address
 from proxy.probes import probe_pages
 
 pytestmark = pytest.mark.trio
@@ -91,3 +97,28 @@ async def test_the_pods_first_address_is_dialled_and_not_loopback() -> None:
         port = application.getsockname()[1]
         async with served(admin(port, addresses=("127.0.0.2", "127.0.0.1"))) as stream:
             assert "127.0.0.2" in await ask(stream, f"/probe/tcp/{port}")
+
+
+async def test_a_grpc_probe_of_a_dead_application_is_answered_unavailable(start_sidecar: Any) -> None:
+    sidecar = await start_sidecar(Address("127.0.0.1", free_port()))
+
+    def check() -> grpc.StatusCode:
+        with grpc.insecure_channel(f"127.0.0.1:{sidecar.app.config.inbound_port}") as channel:
+            with pytest.raises(grpc.RpcError) as caught:
+                channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=5)
+            return caught.value.code()
+
+    assert grpc.StatusCode.UNAVAILABLE is await trio.to_thread.run_sync(check)
+
+
+async def test_an_https_probe_of_a_dead_application_fails_in_its_handshake(start_sidecar: Any) -> None:
+    sidecar = await start_sidecar(Address("127.0.0.1", free_port()))
+
+    port = sidecar.app.config.inbound_port
+
+    def check() -> None:
+        context = ssl._create_unverified_context()
+        with pytest.raises(OSError, match=r"EOF|reset|closed"):
+            http.client.HTTPSConnection("127.0.0.1", port, timeout=5, context=context).request("GET", "/")
+
+    await trio.to_thread.run_sync(check)
