@@ -30,6 +30,8 @@ class StubApi:
         self.objects: dict[str, Json] = {}
         self.events: list[Json] = []
         self.changes: list[Json] = []
+        self.asked: list[str] = []
+        """Paths of all GET requests."""
         self.is_down = False
         self.is_forgetful = False
         self.changed = threading.Condition()
@@ -53,6 +55,10 @@ class StubApi:
     ) -> None:
         metadata = {"name": name, "labels": labels or {}, "annotations": annotations or {}}
         self.put(f"{NAMESPACES}/{name}", {"metadata": metadata})
+
+    def replicaset(self, namespace: str, name: str, uid: str) -> None:
+        path = f"/apis/apps/v1/namespaces/{namespace}/replicasets/{name}"
+        self.put(path, {"metadata": {"name": name, "namespace": namespace, "uid": uid}})
 
     def bundles(self) -> list[str]:
         return [hook["clientConfig"].get("caBundle", "") for hook in self.objects[REGISTRATION]["webhooks"]]
@@ -96,6 +102,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         url = urlsplit(self.path)
         api = self.server.api
+        api.asked.append(self.path)
         if api.is_down:
             self._answer(500, {"message": "etcd is away"})
         elif url.path == "/version":

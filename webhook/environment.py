@@ -50,8 +50,12 @@ def read_environment(environment: Mapping[str, str]) -> tuple[Settings, Serving]
         log_level=reader.value("LOG_LEVEL", serving_default.log_level, parse_log_level),
         kubeconfig=reader.value("KUBECONFIG", serving_default.kubeconfig, str),
         serving_names=reader.value("SERVING_NAMES", serving_default.serving_names, _names),
+        client_ca_file=reader.value("CLIENT_CA_FILE", serving_default.client_ca_file, str),
+        client_names=reader.value("CLIENT_NAMES", serving_default.client_names, _names),
         drain_delay_s=reader.value("DRAIN_DELAY_S", serving_default.drain_delay_s, _seconds),
     )
+    if serving.client_names and not serving.client_ca_file:
+        reader.faults.append(f"{PREFIX}CLIENT_NAMES: names without a CA prove nothing; set {PREFIX}CLIENT_CA_FILE too")
     reader.finish()
     return settings, serving
 

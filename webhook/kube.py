@@ -6,6 +6,7 @@ no more about a namespace's labels.
 
 import json
 import os
+import re
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
 from contract import impersonation, names
+from contract.spelling import cut
 
 Json = dict[str, Any]
 
@@ -33,6 +35,21 @@ SERVICE_HOST = "KUBERNETES_SERVICE_HOST"
 
 UNREACHABLE = (urllib3.exceptions.HTTPError, OSError, ValueError)
 """What the client lets through besides ApiException when an answer does not come, or is no JSON."""
+
+
+LOOKED_UP = {
+    ("v1", "Pod"): "/api/v1/namespaces/{}/pods/{}",
+    ("v1", "ReplicationController"): "/api/v1/namespaces/{}/replicationcontrollers/{}",
+    ("apps/v1", "ReplicaSet"): "/apis/apps/v1/namespaces/{}/replicasets/{}",
+    ("apps/v1", "StatefulSet"): "/apis/apps/v1/namespaces/{}/statefulsets/{}",
+    ("apps/v1", "DaemonSet"): "/apis/apps/v1/namespaces/{}/daemonsets/{}",
+    ("batch/v1", "Job"): "/apis/batch/v1/namespaces/{}/jobs/{}",
+}
+"""What Events are written about: paths by apiVersion and kind, for a namespace and a name."""
+
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
+_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", re.ASCII)
+"""Names that may stand in a path: whatever else a review says would ask for another."""
 
 
 class KubeError(Exception):
@@ -96,7 +113,23 @@ class Kube:
         return _number(found.get("major", "")), _number(found.get("minor", ""))
 
     def namespace(self, name: str) -> Json:
+        """Raises KubeError, for what is no name of a namespace too."""
+        if not _LABEL.fullmatch(name):
+            raise KubeError(f"{cut(name)!r} is not the name of a namespace")
         return self._json("GET", f"/api/v1/namespaces/{name}", timeout_s=ADMISSION_TIMEOUT_S)
+
+    def involved(self, reference: Json) -> Json | None:
+        """The object of an Event's `involvedObject`; None where there is none, or none that may be looked up."""
+        path = LOOKED_UP.get((str(reference["apiVersion"]), str(reference["kind"])))
+        namespace, name = str(reference["namespace"]), str(reference["name"])
+        if path is None or not _LABEL.fullmatch(namespace) or not _SUBDOMAIN.fullmatch(name):
+            return None
+        try:
+            return self._json("GET", path.format(namespace, name))
+        except KubeError as error:
+            if error.status == 404:
+                return None
+            raise
 
     def namespaces(self) -> tuple[list[Json], str]:
         """All namespaces, and the version to watch from."""

@@ -18,8 +18,8 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._decisions = Counter(
             "tulle_webhook_decisions",
-            "Admission requests by decision (injected, skipped, accepted, refused, untouched, malformed, failed) "
-            "and reason.",
+            "Admission requests by decision (injected, skipped, accepted, refused, untouched, malformed, failed, "
+            "foreign) and reason.",
             ["decision", "reason"],
             registry=self._registry,
         )
@@ -39,6 +39,11 @@ class Metrics:
             "tulle_webhook_events_dropped", "Events that found the queue full.", registry=self._registry
         )
 
+        self._unverified = Gauge(
+            "tulle_webhook_events_unverified",
+            "Events that were not written, because what they are about is not as the review said.",
+            registry=self._registry,
+        )
         self._ended = Counter(
             "tulle_webhook_connections_ended",
             "Connections ended early, by reason: full (for others, or turned away), handshake, head, body, bodies.",
@@ -53,9 +58,10 @@ class Metrics:
         self._decisions.labels(decision, reason).inc()
         self._seconds.observe(elapsed_s)
 
-    def render(self, is_ready: bool, certificate_expiry: datetime, dropped_count: int) -> bytes:
+    def render(self, is_ready: bool, certificate_expiry: datetime, dropped_count: int, unverified_count: int) -> bytes:
         """Prometheus text format 0.0.4."""
         self._ready.set(is_ready)
         self._expiry.set(certificate_expiry.timestamp())
         self._dropped.set(dropped_count)
+        self._unverified.set(unverified_count)
         return generate_latest(self._registry)

@@ -4,6 +4,7 @@ An admission waits for nobody where the copy is good: it is one look into a dict
 labels and annotations are kept.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable
 from threading import Event, Lock
 from typing import Any
@@ -21,14 +22,21 @@ BACKOFF_S = (0.2, 10.0)
 NAMESPACES_LIMIT = 100_000
 """More than any cluster has (Kubernetes' own limit is 10,000); beyond it names are looked up one by one."""
 
+ASKED_S = 0.2
+"""How long the answer about one namespace holds: an API server that asks again because a label is new soon hears it."""
+ASKED_LIMIT = 1000
+
 log = structlog.get_logger()
 
 
 class Namespaces:
     """Labels and annotations by name, in the shape of a v1.Namespace."""
 
-    def __init__(self, kube: Kube) -> None:
+    def __init__(self, kube: Kube, monotonic: Callable[[], float]) -> None:
         self._kube = kube
+        self._monotonic = monotonic
+        self._asked: OrderedDict[str, tuple[float, Json | KubeError]] = OrderedDict()
+        """What was looked up lately, and what came of it."""
         self._lock = Lock()
         self._known: dict[str, Json] = {}
         self._synced = Event()
@@ -44,12 +52,30 @@ class Namespaces:
             return self._known.get(name)
 
     def look_up(self, name: str) -> Json:
-        """Ask the API server now, for a namespace so young that the watch has not told of it. Raises KubeError."""
-        found = _reduced(self._kube.namespace(name))
+        """Ask the API server now, for a namespace so young that the watch has not told of it. Raises KubeError.
+
+        The answer, a failure too, holds for ASKED_S: whoever reaches the webhook can name any namespace.
+        """
         with self._lock:
-            if len(self._known) < NAMESPACES_LIMIT:
-                self._known[name] = found
-        return found
+            asked_s, answer = self._asked.get(name, (-ASKED_S, KubeError("")))
+        if self._monotonic() - asked_s >= ASKED_S:
+            try:
+                answer = _reduced(self._kube.namespace(name))
+            except KubeError as error:
+                answer = error
+            self._remember(name, answer)
+        if isinstance(answer, KubeError):
+            raise KubeError(str(answer), answer.status)
+        return answer
+
+    def _remember(self, name: str, answer: "Json | KubeError") -> None:
+        with self._lock:
+            self._asked[name] = (self._monotonic(), answer)
+            self._asked.move_to_end(name)
+            if len(self._asked) > ASKED_LIMIT:
+                self._asked.popitem(last=False)
+            if not isinstance(answer, KubeError) and len(self._known) < NAMESPACES_LIMIT:
+                self._known[name] = answer
 
     def run(self, stop: Event) -> None:
         """List, then watch, until told to stop."""

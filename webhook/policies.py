@@ -37,6 +37,8 @@ def judge(request: Request) -> Verdict:
     reader = READERS.get(kind.kind) if (kind.group, kind.version) == (kinds.GROUP, kinds.VERSION) else None
     if reader is None or request.operation not in OPERATIONS:
         return Verdict("NotAPolicy")
+    if request.fault:
+        return Verdict(kinds.INVALID, request.fault)
     new, old = request.object or {}, request.old_object
     if old is not None and old.get("spec") == new.get("spec"):
         return Verdict("SpecUnchanged")

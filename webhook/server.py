@@ -8,6 +8,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from contract.doorkeeper import Doorkeeper, Limits
+from webhook.callers import Protocol
 
 
 class Server(uvicorn.Server):
@@ -33,7 +34,7 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
     def _make(self) -> HttpToolsProtocol:
-        return HttpToolsProtocol(self.config, self.server_state, self.lifespan.state, asyncio.get_running_loop())
+        return Protocol(self.config, self.server_state, self.lifespan.state, asyncio.get_running_loop())
 
 
 def _is_idle(protocol: HttpToolsProtocol) -> bool:

@@ -13,6 +13,9 @@ RBAC that the webhook needs, and nothing more:
 | cluster       | admissionregistration.k8s.io | validatingwebhookconfigurations `tulle-webhook` | get, patch       |
 | cluster       | ""                           | namespaces                                      | get, list, watch |
 | cluster       | ""                           | events                                          | create           |
+| cluster       | ""                           | pods, replicationcontrollers                    | get              |
+| cluster       | apps                         | daemonsets, replicasets, statefulsets           | get              |
+| cluster       | batch                        | jobs                                            | get              |
 
 `/version` is open to every authenticated user (the cluster role system:public-info-viewer).
 """
@@ -94,3 +97,7 @@ class Serving:
     """Further DNS names and addresses of the serving certificate, for a webhook outside of the cluster."""
     drain_delay_s: float = 3.0
     """How long it serves on after SIGTERM, unready, until no API server sends it anything new."""
+    client_ca_file: str = ""
+    """Path of a CA's certificates: decisions are for clients with one of its; empty: for all who reach the port."""
+    client_names: tuple[str, ...] = ()
+    """Names of which such a certificate must have one; empty: any name."""

@@ -10,10 +10,15 @@ from webhook.certificates import Material
 class ServingContext:
     """One SSLContext for the whole life of the process; a new certificate holds from the next handshake on."""
 
-    def __init__(self, material: Material) -> None:
+    def __init__(self, material: Material, client_ca_file: str = "") -> None:
+        """Raises OSError or ssl.SSLError when the file of client CAs cannot be read."""
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.minimum_version = ssl.TLSVersion.TLSv1_2
         self.context.set_alpn_protocols(["http/1.1"])
+        if client_ca_file:
+            # Optional: a kubelet's probe has none. Who needs one is judged by the routes (webhook/callers.py).
+            self.context.load_verify_locations(client_ca_file)
+            self.context.verify_mode = ssl.CERT_OPTIONAL
         self.material = material
         self.load(material)
 

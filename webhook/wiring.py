@@ -47,16 +47,17 @@ async def _serve(settings: Settings, serving: Serving, listener: socket.socket) 
     kube = connect(serving.kubeconfig)
     served_names = serving_names(settings, serving)
     # Until the Secret is read a throwaway certificate lets the kubelet ask /healthz; /readyz says no meanwhile.
-    context = ServingContext(first_material(served_names, datetime.now(UTC)))
+    context = ServingContext(first_material(served_names, datetime.now(UTC)), serving.client_ca_file)
     stopping = Event()
     parts = Parts(
         settings=settings,
-        namespaces=Namespaces(kube),
+        namespaces=Namespaces(kube, time.monotonic),
         keeper=Keeper(kube, context, settings.control_plane_namespace, served_names, lambda: datetime.now(UTC)),
         serving=context,
         telling=Telling(kube, time.monotonic),
         metrics=Metrics(),
         is_draining=stopping.is_set,
+        client_names=serving.client_names if serving.client_ca_file else None,
     )
     for name, run in (
         ("namespaces", parts.namespaces.run),

@@ -136,7 +136,11 @@ def test_every_metric_that_is_documented_of_the_sidecar_is_shown(sidecar_metrics
 
 
 def test_every_metric_of_the_webhook_is_documented() -> None:
-    text = Metrics().render(is_ready=True, certificate_expiry=datetime.now(UTC), dropped_count=0).decode()
+    text = (
+        Metrics()
+        .render(is_ready=True, certificate_expiry=datetime.now(UTC), dropped_count=0, unverified_count=0)
+        .decode()
+    )
 
     found = {name for name in _names_in(text) if name.startswith("tulle_webhook_")}
     assert found

@@ -33,7 +33,7 @@ LIMIT_S = 15.0
 class Webhook:
     """A running webhook, asked as an API server asks."""
 
-    def __init__(self, api: StubApi, kubeconfig: Path, drain_delay_s: float = 0.0) -> None:
+    def __init__(self, api: StubApi, kubeconfig: Path, drain_delay_s: float = 0.0, **settings: str) -> None:
         self.api = api
         self.port = free_port()
         self.process = subprocess.Popen(
@@ -45,7 +45,8 @@ class Webhook:
                 "TULLE_WEBHOOK_KUBECONFIG": str(kubeconfig),
                 "TULLE_WEBHOOK_SERVING_NAMES": "127.0.0.1",
                 "TULLE_WEBHOOK_DRAIN_DELAY_S": str(drain_delay_s),
-            },
+            }
+            | {f"TULLE_WEBHOOK_{name}": value for name, value in settings.items()},
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -111,6 +112,8 @@ def webhook(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Webhook]:
     api = StubApi()
     api.namespace("demo", {names.INJECT: "enabled"})
     api.namespace("plain")
+    for name in ("web-6f7c", "wet", "dry"):
+        api.replicaset("demo", name, "u1")
     with api.serve() as url:
         kubeconfig = tmp_path_factory.mktemp("webhook") / "kubeconfig"
         write_kubeconfig(kubeconfig, url)

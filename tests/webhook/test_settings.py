@@ -32,6 +32,8 @@ GIVEN = {
     "TULLE_WEBHOOK_LOG_LEVEL": "debug",
     "TULLE_WEBHOOK_SERVING_NAMES": "a.example, 127.0.0.1",
     "TULLE_WEBHOOK_DRAIN_DELAY_S": "0.5",
+    "TULLE_WEBHOOK_CLIENT_CA_FILE": "/ca.crt",
+    "TULLE_WEBHOOK_CLIENT_NAMES": "api",
 }
 
 
@@ -58,7 +60,7 @@ def test_every_variable_has_its_effect() -> None:
         )
         == settings
     )
-    assert Serving("127.0.0.1", 9443, "debug", "", ("a.example", "127.0.0.1"), 0.5) == serving
+    assert Serving("127.0.0.1", 9443, "debug", "", ("a.example", "127.0.0.1"), 0.5, "/ca.crt", ("api",)) == serving
 
 
 def test_images_and_controller_follow_from_registry_tag_namespace_and_domain() -> None:
