@@ -81,10 +81,13 @@ def install(
     ha: Ha = False,
     output: Annotated[str, typer.Option("--output", "-o", help="yaml or json.")] = "yaml",
 ) -> None:
-    """Print the control plane's manifests, for `kubectl apply -f -`. Asks no cluster."""
+    """Print the control plane's manifests, for `kubectl apply -f -`."""
     from cli import install
+    from cli.offers import Offered
 
-    rendered = install.manifests(namespace or context.obj.control_plane, values or [], sets or [], ha=ha)
+    offers = Offered(_cluster(context))
+    chosen = namespace or context.obj.control_plane
+    rendered = install.manifests(chosen, values or [], sets or [], ha=ha, offers=offers)
     if _one_of(output, "yaml", "json") == "json":
         import json
 
@@ -101,10 +104,13 @@ def uninstall(
 ) -> None:
     """Print what the control plane consists of, for `kubectl delete --ignore-not-found -f -`."""
     from cli import install, meshed
+    from cli.offers import Offered
 
     sets = ["createNamespace=false"] if keep_namespace else []
-    rendered = install.manifests(context.obj.control_plane, [], sets, ha=keep_namespace)
-    print(install.removal(rendered, meshed.trust_bundles(_cluster(context), force=force)), end="")
+    cluster = _cluster(context)
+    others = meshed.trust_bundles(cluster, force=force)
+    rendered = install.manifests(context.obj.control_plane, [], sets, ha=keep_namespace, offers=Offered(cluster))
+    print(install.removal(rendered, others), end="")
 
 
 Files = Annotated[list[str], typer.Argument(help="Files, folders, or - for stdin.", metavar="FILE...")]

@@ -6,13 +6,16 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from cli.errors import CliError
 from cli.template import TemplateError, Templates
 from cli.values import Values, check, merge
+
+if TYPE_CHECKING:
+    from cli.offers import Offers
 
 RELEASE = "tulle"
 
@@ -27,6 +30,9 @@ APPLY_ORDER = (
     "ClusterRoleBinding",
     "Role",
     "RoleBinding",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
+    "NetworkPolicy",
     "Service",
     "Deployment",
     "PodDisruptionBudget",
@@ -54,12 +60,23 @@ def load_values(overlays: Iterable[Values], *, ha: bool) -> Values:
     return values
 
 
-def render(namespace: str, values: Values) -> list[Manifest]:
-    """Render every object of the chart for `namespace`, in apply order; equal input gives equal text."""
+class Current:
+    """Offers whatever a template asks for: an API server as new as any."""
+
+    def __contains__(self, kind: object, /) -> bool:
+        return True
+
+
+def render(namespace: str, values: Values, offers: "Offers | None" = None) -> list[Manifest]:
+    """Render every object of the chart for `namespace`, in apply order; equal input gives equal text.
+
+    `offers` says which kinds the API server knows; without it, all.
+    """
     chart = _parse(_read("Chart.yaml"))
     context = {
         "Values": values,
         "Release": {"Name": RELEASE, "Namespace": namespace, "Service": "tulle"},
+        "Capabilities": {"APIVersions": Current() if offers is None else offers},
         "Chart": {"Name": chart["name"], "Version": chart["version"], "AppVersion": chart["appVersion"]},
     }
     names = sorted(entry.name for entry in _chart().joinpath("templates").iterdir())

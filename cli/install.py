@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -10,18 +11,23 @@ from cli.errors import CliError
 from cli.findings import Object
 from cli.values import Values, parse_file, parse_set
 
+if TYPE_CHECKING:
+    from cli.offers import Offers
+
 DEFINITION = "CustomResourceDefinition"
 
 _DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
-def manifests(namespace: str, files: list[Path], sets: list[str], *, ha: bool) -> list[chart.Manifest]:
+def manifests(
+    namespace: str, files: list[Path], sets: list[str], *, ha: bool, offers: "Offers | None" = None
+) -> list[chart.Manifest]:
     """Render the control plane: files in their order, then `--set`s, over the `ha` set and the defaults."""
     if not _DNS_LABEL.fullmatch(namespace) or namespace == "kube-system":
         raise CliError(f"--namespace {namespace}: a DNS label other than kube-system is expected, for example tulle")
     overlays: list[Values] = [parse_file(str(path), _text(path)) for path in files]
     overlays += [parse_set(assignment) for assignment in sets]
-    return chart.render(namespace, chart.load_values(overlays, ha=ha))
+    return chart.render(namespace, chart.load_values(overlays, ha=ha), offers)
 
 
 def as_yaml(rendered: list[chart.Manifest]) -> str:

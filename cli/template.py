@@ -1,8 +1,9 @@
 """Renders the subset of Helm's templates that Tulle's chart keeps to, so `tulle install` needs no helm. Pure.
 
 Actions: lookup (`.Values.a.b`, `$.Release.Name`, `.`), if / else if / else, range over lists, with, define, include,
-comments, trim marks, pipelines and parentheses over FUNCTIONS. Anything else, a missing value too, is a TemplateError
-that names file, line and text: what cannot be rendered as helm renders it is not rendered at all.
+comments, trim marks, `.Capabilities.APIVersions.Has "..."`, pipelines and parentheses over FUNCTIONS. Anything else, a
+missing value too, is a TemplateError that names file, line and text: what cannot be rendered as helm renders it is not
+rendered at all.
 
 Sources: Go's text/template documentation (grammar, white-space trimming, emptiness); sprig's for `quote`, `default`,
 `nindent`. tests/manifests compare the chart's output with `helm template` where helm is installed.
@@ -43,6 +44,10 @@ _ACTION = re.compile(r"(\s*\{\{-\s|\{\{)(.*?)(\s-\}\}|\}\})", re.DOTALL)
 _WORD = re.compile(r'\s*("(?:[^"\\]|\\.)*"|[()|]|[^\s()|"]+)')
 _NAME = re.compile(r"(?!true$|false$)[A-Za-z]\w*")
 _PATH = re.compile(r"\$?(\.[A-Za-z_]\w*)+|[$.]")
+
+
+HAS = ".Capabilities.APIVersions.Has"
+"""The one method: whether the API server knows a kind."""
 
 
 def _show(value: object) -> str:
@@ -175,6 +180,10 @@ class Templates:
             return value
         if word[0] == '"' or word in ("true", "false") or word.isdecimal():
             return json.loads(word)
+        if word.endswith(HAS):
+            return self._operand(words, where, root, dot) in self._operand(
+                [word.removesuffix(".Has")], where, root, dot
+            )
         if not _PATH.fullmatch(word):
             raise TemplateError(f"{where}: {word!r} is outside the subset")
         value = root if word.startswith("$") else dot

@@ -28,6 +28,17 @@ app.kubernetes.io/component: controller
 {{ include "tulle.labels" . }}
 {{- end -}}
 
+{{- /* Whether the webhook's registrations are guarded: "yes" or nothing. */ -}}
+{{- define "tulle.guard" -}}
+{{- if eq .Values.webhook.registrationGuard "always" -}}
+yes
+{{- else if eq .Values.webhook.registrationGuard "auto" -}}
+{{- if .Capabilities.APIVersions.Has "admissionregistration.k8s.io/v1/ValidatingAdmissionPolicy" -}}
+yes
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "tulle.pod-security" -}}
 runAsNonRoot: true
 runAsUser: 2103

@@ -1,0 +1,31 @@
+"""Which kinds a cluster's API offers, for templates that ask (`.Capabilities.APIVersions.Has`). Edge."""
+
+from typing import Protocol
+
+from cli.cluster import Cluster, ClusterError
+
+LOOK_S = 3.0
+
+
+class Offers(Protocol):
+    """Kinds as `GROUP/VERSION/KIND`."""
+
+    def __contains__(self, kind: object, /) -> bool: ...
+
+
+class Offered:
+    """What the cluster says when it is asked, and only then.
+
+    One that cannot be asked counts as a current one, in silence: manifests are printed where there is no cluster, too.
+    """
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+
+    def __contains__(self, kind: object, /) -> bool:
+        group_version, _, name = str(kind).rpartition("/")
+        try:
+            listed = self._cluster.get(f"/apis/{group_version}", LOOK_S).get("resources") or []
+        except ClusterError:
+            return True
+        return any(one.get("kind") == name for one in listed)
