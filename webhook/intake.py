@@ -17,8 +17,10 @@ VALIDATE_BYTES: Final = 2 * OBJECT_BYTES + ENVELOPE_BYTES
 ROOM_BYTES: Final = 16 * 1024 * 1024
 """Bodies held at once. What a body becomes while it is read is up to thirty times as large, but one is read at a
 time."""
-BODY_S: Final = 5.0
-"""An API server sends a review at once, and has given it up after this time."""
+BODY_S: Final = 10.0
+"""An API server sends a review at once; what takes longer holds room that others need."""
+DRAIN_BYTES: Final = 16 * 1024 * 1024
+"""Of a body that is too long, this much is read and thrown away, so that its sender hears why it was refused."""
 
 
 class Refusal(Exception):
@@ -44,15 +46,20 @@ class Intake:
         """
         length = http.headers.get("content-length", "")
         too_long = Refusal(413, f"the body is larger than {limit_bytes} bytes")
-        if length.isdigit() and (len(length) > 18 or int(length) > limit_bytes):
+        if length.isdigit() and (len(length) > 18 or int(length) > DRAIN_BYTES):
             raise too_long
         pieces: list[bytes] = []
         held_bytes = 0
         try:
             try:
                 async with asyncio.timeout(BODY_S):
-                    async for piece in http.stream():
+                    if length.isdigit() and int(length) > limit_bytes:
+                        await _drain(http.stream())
+                        raise too_long
+                    stream = http.stream()
+                    async for piece in stream:
                         if held_bytes + len(piece) > limit_bytes:
+                            await _drain(stream)
                             raise too_long
                         if self.held_bytes + len(piece) > ROOM_BYTES:
                             raise Refusal(503, f"the bodies in work are {ROOM_BYTES} bytes large already")
@@ -64,3 +71,11 @@ class Intake:
             yield b"".join(pieces)
         finally:
             self.held_bytes -= held_bytes
+
+
+async def _drain(stream: AsyncIterator[bytes]) -> None:
+    left_bytes = DRAIN_BYTES
+    async for piece in stream:
+        left_bytes -= len(piece)
+        if left_bytes < 0:
+            return

@@ -26,7 +26,7 @@ from webhook import telling
 from webhook.annotations import Refused
 from webhook.certificates import first_material
 from webhook.inject import inject
-from webhook.intake import INJECT_BYTES, OBJECT_BYTES
+from webhook.intake import DRAIN_BYTES, OBJECT_BYTES
 from webhook.kube import Kube
 from webhook.policies import judge
 from webhook.review import SPEC_BYTES, BadReview, answer_untouched, parse_review
@@ -195,7 +195,7 @@ def test_namespace_is_looked_up_once_for_many_reviews(webhook: Webhook) -> None:
 def test_body_that_says_it_is_too_long_is_refused_before_it_comes(webhook: Webhook) -> None:
     connection = webhook.connection()
     connection.putrequest("POST", "/inject")
-    connection.putheader("Content-Length", str(INJECT_BYTES + 1))
+    connection.putheader("Content-Length", str(DRAIN_BYTES + 1))
     connection.endheaders()
 
     assert 413 == connection.getresponse().status
@@ -213,8 +213,14 @@ def test_body_that_trickles_is_refused(webhook: Webhook, tmp_path: Path) -> None
     began_s = time.monotonic()
 
     assert 408 == connection.getresponse().status
-    assert time.monotonic() - began_s < 8
+    assert time.monotonic() - began_s < 13
     connection.close()
+
+
+def test_body_that_is_too_long_is_refused_with_the_reason_and_not_held(webhook: Webhook) -> None:
+    status, answer = webhook.post(b" " * (8 * 1024 * 1024))
+
+    assert (413, "RequestEntityTooLarge") == (status, answer["reason"])
 
 
 def test_largest_objects_that_an_api_server_takes_are_judged(webhook: Webhook) -> None:
@@ -256,7 +262,7 @@ def test_longest_reviews_at_once_stay_within_the_containers_memory(webhook: Webh
 
     status = Path(f"/proc/{webhook.process.pid}/status").read_text()
     peak_kib = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
-    assert set(answers) <= {200, 503}
+    assert set(answers) <= {200, 408, 503}
     assert 200 in answers
     assert peak_kib < 230 * 1024
 
@@ -351,11 +357,12 @@ def asking(webhook: Webhook, file: Path | None) -> Callable[[], tuple[int, Json]
 
     def ask() -> tuple[int, Json]:
         connection = http.client.HTTPSConnection("127.0.0.1", webhook.port, timeout=5, context=context)
-        connection.request("POST", "/inject", review(pod()))
-        response = connection.getresponse()
-        found = response.status, json.loads(response.read())
-        connection.close()
-        return found
+        try:
+            connection.request("POST", "/inject", review(pod()))
+            response = connection.getresponse()
+            return response.status, json.loads(response.read())
+        finally:
+            connection.close()
 
     return ask
 
