@@ -13,6 +13,7 @@ from controller.indices import discard, drop
 from controller.objects import (
     FINISHED,
     NO_OWNER,
+    Grant,
     Key,
     Namespace,
     Node,
@@ -58,6 +59,7 @@ class Cluster:
     """By plural kind: replicasets, jobs, deployments, statefulsets, daemonsets."""
     nodes: dict[Key, Node] = field(default_factory=dict)
     policies: Policies = field(default_factory=Policies)
+    grants: dict[Key, Grant] = field(default_factory=dict)
     dirty: set[str] = field(default_factory=set)
     """Addresses whose destination may have changed since `take_dirty`."""
     _pods_by_ip: dict[str, tuple[Key, ...]] = field(default_factory=dict)
@@ -130,7 +132,7 @@ class Cluster:
         """What holds for the traffic to a port of a service."""
         if not self.policies.concerns(service.key):
             return None
-        return self.policies.in_force(service, port.name, self.services.get)
+        return self.policies.in_force(service, port.name, self.services.get, self.grants.values())
 
     def running_pods(self) -> Iterator[Pod]:
         return (pod for pod in self.pods.values() if pod.phase == "Running")
@@ -152,6 +154,7 @@ class Cluster:
         | dict[Key, Node]
         | dict[Key, Policy]
         | dict[Key, Workload]
+        | dict[Key, Grant]
     ):
         match kind:
             case "pods":
@@ -164,6 +167,8 @@ class Cluster:
                 return self.namespaces
             case "nodes":
                 return self.nodes
+            case "referencegrants":
+                return self.grants
             case _ if kind in self.policies.tables:
                 return self.policies.tables[kind]
             case _:
@@ -229,6 +234,9 @@ class Cluster:
                     self.dirty.update(endpoint.ip for endpoint in record.endpoints)
                 case Policy():
                     self._policed_is_dirty(service_of(record))
+                case Grant():
+                    for mirrored in self.policies.mirrored_into(key.namespace):
+                        self._policed_is_dirty(mirrored)
         if kind == "replicasets":
             self._pods_are_dirty(pod for pod in self.pods.values() if pod.owner == ("replicaset", key.name))
         elif kind == "nodes":

@@ -12,6 +12,7 @@ from contract import kinds
 from controller.objects import Record
 from controller.wire import (
     FaultInjectionWire,
+    GrantWire,
     NamespaceWire,
     NodeWire,
     PodWire,
@@ -106,8 +107,10 @@ FAULT_INJECTIONS: Final = Kind(
     _CUSTOM_ABSENT_PAUSE_S,
 )
 
+REFERENCE_GRANTS: Final = Kind("referencegrants", "/apis/gateway.networking.k8s.io/v1beta1/referencegrants", GrantWire)
+
 KINDS: Final = (
     NAMESPACES, SERVICES, SLICES, PODS, REPLICASETS, JOBS, DEPLOYMENTS, STATEFULSETS, DAEMONSETS, NODES,
-    TRAFFIC_POLICIES, FAULT_INJECTIONS,
+    TRAFFIC_POLICIES, FAULT_INJECTIONS, REFERENCE_GRANTS,
 )  # fmt: skip
 """A kind that the server does not serve (404) counts as empty."""

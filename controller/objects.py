@@ -162,7 +162,17 @@ class Policy(msgspec.Struct, frozen=True, gc=False):
         return self.created, self.key.name
 
 
-Record = Pod | Service | Slice | Namespace | Workload | Node | Policy
+class Grant(msgspec.Struct, frozen=True, gc=False):
+    """A ReferenceGrant: which objects of other namespaces may refer to which of its own."""
+
+    key: Key
+    senders: tuple[tuple[str, str, str], ...]
+    """Group, kind and namespace of those that may refer."""
+    receivers: tuple[tuple[str, str, str], ...]
+    """Group, kind and name of what they may refer to; name "" for all of the kind."""
+
+
+Record = Pod | Service | Slice | Namespace | Workload | Node | Policy | Grant
 
 
 def canonical_ip(text: str) -> str:

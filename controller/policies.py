@@ -5,7 +5,7 @@ same, the oldest wins, then the first by name (the Gateway API's rule). The faul
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 import msgspec
@@ -15,7 +15,7 @@ from contract.kinds.injection import FaultInjection
 from contract.kinds.traffic import Backend, TrafficPolicy
 from contract.policy import Fault, Mirror, Rate, RateLimit, ServicePolicy
 from controller.indices import discard
-from controller.objects import Key, Policy, Service
+from controller.objects import Grant, Key, Policy, Service
 
 Services = Callable[[Key], Service | None]
 
@@ -50,6 +50,11 @@ class Policies:
         """Whether some policy is attached to the service."""
         return service in self._by_service
 
+    def mirrored_into(self, namespace: str) -> set[Key]:
+        """The services whose requests are copied into a namespace."""
+        backends = [backend for backend in self._by_backend if backend.namespace == namespace]
+        return {service for backend in backends for service in self.mirrored_from(backend)}
+
     def mirrored_from(self, backend: Key) -> set[Key]:
         """The services whose requests are copied to this one."""
         table = self.tables[kinds.TRAFFIC_POLICIES]
@@ -62,7 +67,9 @@ class Policies:
             iter(one for one in self._attached(service, kinds.TRAFFIC_POLICIES) if _port_name(one) == port_name), None
         )
 
-    def in_force(self, service: Service, port_name: str, services: Services) -> ServicePolicy | None:
+    def in_force(
+        self, service: Service, port_name: str, services: Services, grants: Iterable[Grant] = ()
+    ) -> ServicePolicy | None:
         """What holds for a port of a service; None when nothing does."""
         winner = self.winner(service.key, port_name) or self.winner(service.key, "")
         faults = self._faults(service.key, port_name)
@@ -70,7 +77,7 @@ class Policies:
             return ServicePolicy(faults=faults) if faults else None
         name = f"{winner.key.namespace}/{winner.key.name}"
         return msgspec.structs.replace(
-            winner.content.policy, name=name, faults=faults, mirror=_mirror(winner, services)
+            winner.content.policy, name=name, faults=faults, mirror=_mirror(winner, services, grants)
         )
 
     def _faults(self, service: Key, port_name: str) -> tuple[Fault, ...]:
@@ -96,6 +103,19 @@ def backend_of(policy: Policy) -> Backend | None:
     """Where a policy's mirror leads, its namespace filled in."""
     backend = policy.content.backend if isinstance(policy.content, TrafficPolicy) else None
     return None if backend is None else backend._replace(namespace=backend.namespace or policy.key.namespace)
+
+
+def consents(policy: Policy, backend: Backend, grants: Iterable[Grant]) -> bool:
+    """Whether a policy may send copies to a backend: one of its own namespace, or one whose namespace grants it."""
+    sender = (kinds.GROUP, kinds.TRAFFIC_POLICY, policy.key.namespace)
+    return backend.namespace == policy.key.namespace or any(
+        grant.key.namespace == backend.namespace
+        and sender in grant.senders
+        and any(
+            (group, kind) == ("", "Service") and name in ("", backend.service) for group, kind, name in grant.receivers
+        )
+        for grant in grants
+    )
 
 
 def backend_fault(backend: Backend, services: Services) -> str:
@@ -127,12 +147,12 @@ def _lowest(rates: list[Rate]) -> Rate:
     return min(limited, key=lambda rate: (rate.per_s, rate.burst_count), default=Rate())
 
 
-def _mirror(policy: Policy, services: Services) -> Mirror | None:
+def _mirror(policy: Policy, services: Services, grants: Iterable[Grant]) -> Mirror | None:
     backend = backend_of(policy)
     if backend is None or not isinstance(policy.content, TrafficPolicy) or policy.content.policy.mirror is None:
         return None
     service = services(_key(backend))
-    if service is None or backend_fault(backend, services):
+    if service is None or not consents(policy, backend, grants) or backend_fault(backend, services):
         return None
     ip = f"[{service.ips[0]}]" if ":" in service.ips[0] else service.ips[0]
     return msgspec.structs.replace(

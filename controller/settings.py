@@ -13,6 +13,7 @@ What the controller's ServiceAccount needs (nothing else):
     ""                 nodes                                           list, watch         cluster
     ""                 events                                          create              cluster
     policy.tulle.mesh  trafficpolicies, faultinjections                list, watch         cluster
+    gateway.networking.k8s.io  referencegrants                         list, watch         cluster
     policy.tulle.mesh  trafficpolicies/status, faultinjections/status  patch               cluster
     ""                 secrets, named tulle-identity-issuer            get                 own namespace
     ""                 secrets (RBAC cannot name what is to be made)   create              own namespace

@@ -2,7 +2,8 @@
 
 Accepted: it is in force; else Invalid (it has faults), TargetNotFound (no such Service, or no port of that name) or
 Conflicted (an older TrafficPolicy concerns the same). ResolvedRefs, of TrafficPolicies: what it refers to beside its
-target exists; else BackendNotFound, and all but the mirror is in force.
+target exists; else BackendNotFound, or RefNotPermitted where another namespace does not consent to get its copies. All
+but the mirror is in force then.
 
 Sources: GEP-713 (metaresources and policy attachment), GEP-2648 (direct policy attachment).
 """
@@ -12,7 +13,7 @@ import msgspec
 from contract import kinds
 from controller.cluster import Cluster
 from controller.objects import Condition, Policy
-from controller.policies import backend_fault, backend_of, service_of
+from controller.policies import backend_fault, backend_of, consents, service_of
 
 
 def conditions(cluster: Cluster, policy: Policy, now: str) -> tuple[Condition, ...]:
@@ -61,6 +62,14 @@ def _accepted(cluster: Cluster, policy: Policy) -> Condition:
 
 def _resolved_refs(cluster: Cluster, policy: Policy) -> Condition:
     backend = backend_of(policy)
+    if backend is not None and not consents(policy, backend, cluster.grants.values()):
+        # Before whether the Service exists: that is its namespace's own affair.
+        text = (
+            f"namespace {backend.namespace} does not consent to get copies from {policy.key.namespace}; nothing is "
+            f"mirrored. Make a ReferenceGrant (gateway.networking.k8s.io) there, from {kinds.TRAFFIC_POLICY} of group "
+            f"{kinds.GROUP} in namespace {policy.key.namespace}, to Service {backend.service}"
+        )
+        return Condition(kinds.RESOLVED_REFS, "False", kinds.REF_NOT_PERMITTED, text, policy.generation)
     fault = "" if backend is None else backend_fault(backend, cluster.services.get)
     if fault:
         return Condition(kinds.RESOLVED_REFS, "False", kinds.BACKEND_NOT_FOUND, fault, policy.generation)

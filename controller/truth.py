@@ -10,7 +10,7 @@ import structlog
 
 from controller.cluster import Change, Cluster, Replace
 from controller.hub import Hub
-from controller.kinds import FAULT_INJECTIONS, KINDS, SERVICES, TRAFFIC_POLICIES, Kind
+from controller.kinds import FAULT_INJECTIONS, KINDS, REFERENCE_GRANTS, SERVICES, TRAFFIC_POLICIES, Kind
 from controller.meters import Meters
 from controller.objects import Key, Pod
 from controller.problems import unavailable
@@ -19,7 +19,7 @@ from controller.settings import Settings
 from controller.silence import Silence
 from controller.traffic import Traffic
 
-JUDGED_BY: Final = frozenset(kind.name for kind in (TRAFFIC_POLICIES, FAULT_INJECTIONS, SERVICES))
+JUDGED_BY: Final = frozenset(kind.name for kind in (TRAFFIC_POLICIES, FAULT_INJECTIONS, SERVICES, REFERENCE_GRANTS))
 """Kinds whose changes may change the status of a policy."""
 
 FOREIGN_TOLD_S: Final = 60.0

@@ -4,7 +4,7 @@ The structs name just the fields that become part of a record; msgspec skips all
 built that is not kept. A field that the API reference calls optional may be absent or null.
 
 Sources: Kubernetes API reference: core/v1 Pod, Service, Namespace; discovery.k8s.io/v1 EndpointSlice; apps/v1;
-batch/v1.
+batch/v1. Gateway API reference: gateway.networking.k8s.io/v1beta1 ReferenceGrant.
 """
 
 from sys import intern
@@ -19,6 +19,7 @@ from contract.kinds.traffic import TrafficPolicy, read_traffic_policy
 from controller.objects import (
     NO_OWNER,
     Condition,
+    Grant,
     Key,
     Namespace,
     Node,
@@ -308,6 +309,35 @@ class FaultInjectionWire(msgspec.Struct, gc=False):
             return _policy(kinds.FAULT_INJECTIONS, self, None, str(fault))
 
 
+class _Sender(msgspec.Struct, gc=False):
+    group: str = ""
+    kind: str = ""
+    namespace: str = ""
+
+
+class _Receiver(msgspec.Struct, gc=False):
+    group: str = ""
+    kind: str = ""
+    name: str | None = None
+
+
+class _GrantSpec(msgspec.Struct, gc=False):
+    senders: tuple[_Sender, ...] | None = msgspec.field(default=None, name="from")
+    receivers: tuple[_Receiver, ...] | None = msgspec.field(default=None, name="to")
+
+
+class GrantWire(msgspec.Struct, gc=False):
+    metadata: _Metadata
+    spec: _GrantSpec = msgspec.field(default_factory=_GrantSpec)
+
+    def record(self) -> Grant:
+        return Grant(
+            self.metadata.key(),
+            tuple((one.group, one.kind, one.namespace) for one in self.spec.senders or ()),
+            tuple((one.group, one.kind, one.name or "") for one in self.spec.receivers or ()),
+        )
+
+
 def _policy(
     kind: str, wire: TrafficPolicyWire | FaultInjectionWire, content: TrafficPolicy | FaultInjection | None, fault: str
 ) -> Policy:
@@ -324,5 +354,13 @@ def _policy(
 
 
 Wire = (
-    PodWire | ServiceWire | SliceWire | NamespaceWire | WorkloadWire | NodeWire | TrafficPolicyWire | FaultInjectionWire
+    PodWire
+    | ServiceWire
+    | SliceWire
+    | NamespaceWire
+    | WorkloadWire
+    | NodeWire
+    | TrafficPolicyWire
+    | FaultInjectionWire
+    | GrantWire
 )

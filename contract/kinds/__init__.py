@@ -30,6 +30,8 @@ INVALID: Final = "Invalid"
 TARGET_NOT_FOUND: Final = "TargetNotFound"
 CONFLICTED: Final = "Conflicted"
 BACKEND_NOT_FOUND: Final = "BackendNotFound"
+REF_NOT_PERMITTED: Final = "RefNotPermitted"
+"""A Service of another namespace that does not consent (the Gateway API's word)."""
 
 WEIGHT_LOW: Final = 1
 WEIGHT_HIGH: Final = 1000

@@ -19,6 +19,11 @@ def doubts(policy: TrafficPolicy, obj: Any) -> Iterator[str]:
         yield "spec.retries.limit: 0 means no retries; take retries away to say so"
     if spec.get("retryBudget") and retries is None and policy.policy.hedging is None:
         yield "spec.retryBudget: nothing spends it; write retries or hedging"
+    if policy.backend is not None and policy.backend.namespace:
+        yield (
+            f"spec.mirror.backendRef.namespace: unless it is the policy's own, {policy.backend.namespace} must consent "
+            "by a ReferenceGrant; nothing is mirrored before"
+        )
     service, endpoint = policy.policy.service_concurrency, policy.policy.endpoint_concurrency
     if service.limit_count and endpoint.limit_count > service.limit_count:
         yield "spec.concurrency.endpoint.limit: never reached, because the limit of the service is lower"

@@ -141,7 +141,12 @@ MIRROR: Final = Section(
                     Field("group", Choice(("",)), "API group: the core group.", ""),
                     Field("kind", Choice(("Service",)), "Kind of the backend.", "Service"),
                     Field("name", SERVICE_NAME, "Name of the Service that gets the copies.", is_required=True),
-                    Field("namespace", NAMESPACE_NAME, "Namespace of the Service.", default_text="that of this object"),
+                    Field(
+                        "namespace",
+                        NAMESPACE_NAME,
+                        "Namespace of the Service. Another one must consent by a ReferenceGrant of the Gateway API.",
+                        default_text="that of this object",
+                    ),
                     Field("port", Integer(1, 65535, "port"), "Port of the Service.", is_required=True),
                 )
             ),

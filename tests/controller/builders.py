@@ -4,9 +4,10 @@ import json
 from typing import Any
 
 from controller.cluster import Change, Cluster
-from controller.kinds import FAULT_INJECTIONS, KINDS, TRAFFIC_POLICIES
+from controller.kinds import FAULT_INJECTIONS, KINDS, REFERENCE_GRANTS, TRAFFIC_POLICIES
 from controller.objects import (
     NO_OWNER,
+    Grant,
     Key,
     Namespace,
     Node,
@@ -118,6 +119,22 @@ def workload(name: str, owner: Owner = NO_OWNER, namespace: str = NS) -> Workloa
     return Workload(Key(namespace, name), owner)
 
 
+def grant(
+    namespace: str = "lab", *, sender: str = NS, kind: str = "TrafficPolicy", to: tuple[str, str] = ("Service", "")
+) -> Grant:
+    """A ReferenceGrant as the API server writes it."""
+    name = {"name": to[1]} if to[1] else {}
+    spec = {
+        "from": [{"group": "policy.tulle.mesh", "kind": kind, "namespace": sender}],
+        "to": [{"group": "", "kind": to[0], **name}],
+    }
+    found = REFERENCE_GRANTS.decode(
+        json.dumps({"metadata": {"name": "g", "namespace": namespace}, "spec": spec}).encode()
+    )
+    assert isinstance(found, Grant)
+    return found
+
+
 def kind_of(record: Record) -> str:
     match record:
         case Pod():
@@ -132,6 +149,8 @@ def kind_of(record: Record) -> str:
             return "nodes"
         case Policy():
             return record.kind
+        case Grant():
+            return "referencegrants"
         case Workload():
             raise AssertionError("workloads are given with their kind")
 

@@ -21,6 +21,7 @@ from tests.controller.builders import (
     NS,
     cluster_of,
     endpoint,
+    grant,
     headless,
     node,
     piece,
@@ -228,6 +229,55 @@ def test_mirror_that_leads_nowhere_is_left_out_and_told(records: Any, words: str
     assert ("False", "BackendNotFound") == (status, reason)
     assert words in message
     assert standing(cluster, found)["Accepted"][0] == "True"
+
+
+LAB = service("next", "10.96.0.9", namespace="lab", ports=(ServicePort("", 8080, ""),))
+
+
+@pytest.mark.parametrize("given", [grant(), grant(to=("Service", "next"))], ids=["all services", "this service"])
+def test_mirror_into_another_namespace_is_in_force_where_that_consents(given: Any) -> None:
+    found = policy("p", **mirror(namespace="lab"))
+    cluster = cluster_of(service(), LAB, found, given)
+
+    in_force = told(cluster).policy
+    assert in_force is not None
+    assert in_force.mirror is not None
+    assert "next.lab" == in_force.mirror.name
+    assert "True" == standing(cluster, found)["ResolvedRefs"][0]
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        (),
+        (grant("other"),),
+        (grant(sender="other"),),
+        (grant(kind="FaultInjection"),),
+        (grant(to=("Secret", "")),),
+        (grant(to=("Service", "another")),),
+    ],
+    ids=["no grant", "of another namespace", "to another namespace", "to another kind", "of Secrets", "of another"],
+)
+def test_mirror_into_another_namespace_that_does_not_consent_is_refused_and_told(records: Any) -> None:
+    found = policy("p", **mirror(namespace="lab"), **limit(1))
+    cluster = cluster_of(service(), LAB, found, *records)
+
+    status, reason, message = standing(cluster, found)["ResolvedRefs"]
+
+    in_force = told(cluster).policy
+    assert in_force is not None
+    assert (None, 1) == (in_force.mirror, in_force.service_concurrency.limit_count)
+    assert ("False", "RefNotPermitted") == (status, reason)
+    assert "Make a ReferenceGrant (gateway.networking.k8s.io) there" in message
+    assert "next does not exist" not in standing(cluster_of(service(), found), found)["ResolvedRefs"][2]
+
+
+def test_grant_that_comes_or_goes_makes_the_mirrored_service_dirty() -> None:
+    cluster = cluster_of(service(), LAB, policy("p", **mirror(namespace="lab")))
+    for record in (grant(), None):
+        cluster.take_dirty()
+        cluster.apply(Change("referencegrants", grant().key, record))
+        assert "10.96.0.7" in cluster.take_dirty()
 
 
 def test_backend_that_comes_goes_or_moves_makes_the_mirrored_service_dirty() -> None:
