@@ -315,3 +315,47 @@ def test_the_programs_read_the_environment_that_the_chart_gives_them(case: str) 
         assert default_webhook.proxy_image_name == webhook.proxy_image
         assert default_webhook.init_image_name == webhook.init_image
         assert default_webhook == replace(webhook, proxy_image="", init_image="")
+
+
+def test_the_webhook_may_change_its_ca_bundle_alone() -> None:
+    """What the guard refuses is tried on a real API server; this is what it compares."""
+    objects = rendered("ha")
+    guard = named(objects, "ValidatingAdmissionPolicy", names.WEBHOOK)["spec"]
+    binding = named(objects, "ValidatingAdmissionPolicyBinding", names.WEBHOOK)["spec"]
+    text = " ".join(one["expression"] for one in guard["validations"])
+
+    assert (guard["failurePolicy"], binding["validationActions"]) == ("Fail", ["Deny"])
+    assert guard["matchConditions"][0]["expression"].endswith('"system:serviceaccount:mesh:tulle-webhook"')
+    for kind in ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"):
+        found = named(objects, kind, names.WEBHOOK)
+        fields = {field for webhook in found["webhooks"] for field in webhook if field not in ("name", "clientConfig")}
+        fields |= {field for webhook in found["webhooks"] for field in webhook["clientConfig"]}
+        assert not [field for field in fields if f"?{field}" not in text]
+
+
+def test_the_guard_is_made_where_the_api_offers_it() -> None:
+    def kinds(offers: set[str], *sets: str) -> set[str]:
+        return {found.object["kind"] for found in install.manifests("tulle", [], list(sets), ha=False, offers=offers)}
+
+    offered = {"admissionregistration.k8s.io/v1/ValidatingAdmissionPolicy"}
+    assert "ValidatingAdmissionPolicyBinding" in kinds(offered)
+    assert "ValidatingAdmissionPolicyBinding" not in kinds(set())
+    assert "ValidatingAdmissionPolicyBinding" in kinds(set(), "webhook.registrationGuard=always")
+    assert "ValidatingAdmissionPolicyBinding" not in kinds(offered, "webhook.registrationGuard=never")
+
+
+def test_who_reaches_the_webhook_can_be_named() -> None:
+    sets = ["webhook.allowedFrom=[{ipBlock: {cidr: 192.0.2.10/32}}]"]
+    sets += ["webhook.clientCA=api-ca", "webhook.clientNames=api"]
+    objects = [manifest.object for manifest in install.manifests("tulle", [], sets, ha=False)]
+    for found in objects:
+        kubernetes_validate.validate(found, "1.32", strict=True)
+
+    (rule,) = named(objects, "NetworkPolicy", names.WEBHOOK)["spec"]["ingress"]
+    assert rule == {"from": [{"ipBlock": {"cidr": "192.0.2.10/32"}}], "ports": [{"port": "https", "protocol": "TCP"}]}
+    pod = named(objects, "Deployment", names.WEBHOOK)["spec"]["template"]["spec"]
+    environment = {one["name"]: one.get("value") for one in pod["containers"][0]["env"]}
+    assert environment["TULLE_WEBHOOK_CLIENT_CA_FILE"] == "/etc/tulle/client-ca/ca.crt"
+    assert environment["TULLE_WEBHOOK_CLIENT_NAMES"] == "api"
+    assert {"name": "client-ca", "configMap": {"name": "api-ca"}} in pod["volumes"]
+    assert not [found for found in rendered("default") if found["kind"] == "NetworkPolicy"]
