@@ -378,7 +378,6 @@ def test_document_lists_every_route_with_texts(document: dict[str, Any]):
         "/api/v1/{resource}/stat",
         "/api/v1/sidecars/silent",
         "/api/v1/version",
-        "/api/v1/sidecars/silent",
         "/healthz",
         "/readyz",
         "/metrics",
