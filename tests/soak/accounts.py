@@ -6,8 +6,8 @@ In rounds without clients that go away everything is exact:
   `response_latency_ms` is its end: by the status (for gRPC by the status of gRPC) that the client read, whether the
   server's own or the sidecar's in its stead;
 - the latter is in `outbound_http_errors_total` too, under the reason that the answer names;
-- a response that broke off counts by its status (for gRPC: without a status of gRPC) and under `response-cut`. The
-  reset that tells the client may overtake the head, which the client then never sees: `unanswered`, whatever status;
+- a response that broke off counts by its status and under `response-cut`. A reset tells the client, which may overtake
+  the head, and then the client never sees that: `unanswered`, whatever status. To gRPC trailers tell it, with a status;
 - a stream that the server reset before its response (`unanswered` too) counts as 502 (for gRPC: UNAVAILABLE), and
   under `stream-reset`. So status for status the sidecar has what the client has, and the rest is what was unanswered
   or cut, to the last one;

@@ -118,7 +118,8 @@ class Caller:
         if MARK in told or "x-tulle-error" in told:
             self._count("seen" if leaves else f"grpc:{code.value[0]}", self.port)
             if call.details().startswith("outbound") and not leaves:
-                self._count(f"errors:{told['x-tulle-error']}", self.port)
+                reason = "response-cut" if call.initial_metadata() else told["x-tulle-error"]
+                self._count(f"errors:{reason}", self.port)
         elif code is grpc.StatusCode.DEADLINE_EXCEEDED and not leaves:
             self._count("hung", 0)
         else:

@@ -184,7 +184,7 @@ class Asker:
         elif isinstance(event, DataReceived):
             answer.first = answer.first or bytes(event.data)
         elif isinstance(event, TrailersReceived):
-            answer.grpc_status = dict(event.headers).get(b"grpc-status", b"").decode()
+            answer.on_trailers(dict(event.headers))
         elif isinstance(event, StreamEnded):
             self._on_whole(self._open.pop(event.stream_id))
         elif isinstance(event, StreamReset):
@@ -213,6 +213,12 @@ class Answer:
         self.reason = fields.get(b"x-tulle-error", b"").decode()
         self.grpc_status = fields.get(b"grpc-status", b"").decode()
         self.first = fields.get(b"grpc-message", b"")
+
+    def on_trailers(self, fields: dict[bytes, bytes]) -> None:
+        self.grpc_status = fields.get(b"grpc-status", b"").decode()
+        if b"x-tulle-error" in fields:  # it broke off, and a sidecar says so to gRPC in its own words
+            self.reason = "response-cut"
+            self.first = fields.get(b"grpc-message", b"")
 
 
 async def _receive(stream: trio.SocketStream) -> bytes:
