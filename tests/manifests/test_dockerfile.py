@@ -93,6 +93,11 @@ def test_the_tests_workloads_run_images_that_are_built_here() -> None:
             assert re.search(rf"^FROM \S+ AS {name}$", TEXT, re.MULTILINE), path
 
 
+def test_no_end_to_end_test_runs_an_image_that_only_a_lab_takes() -> None:
+    for path in (ROOT / "tests" / "e2e").rglob("*.py"):
+        assert '"image": "' not in path.read_text(), f"{path}: write cluster.image(...)"
+
+
 def test_the_tests_servers_find_in_their_image_what_they_import() -> None:
     """A lab has all of it, because its containers see this environment."""
     assert any("/tmp/e2e.txt" in arguments for keyword, arguments in instructions("e2e") if keyword == "RUN")
