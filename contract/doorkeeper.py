@@ -1,9 +1,9 @@
 """Lets strangers' connections into an asyncio server, bounded in number, time and bytes. Waits (asyncio).
 
-The HTTP server behind it waits for ever for a client that says nothing, and keeps all that a client says of a head.
+The HTTP server behind it waits forever for a silent client, and keeps all that a client says of a head.
 So the doorkeeper stands before it: it accepts, bounds the TLS handshake, hands the connection on, and looks on. When
 all places are taken, an idle connection of the address that holds the most gives way (contract.seats): the kubelet's
-probe finds a place, whoever else sits there.
+probe finds a place however many others are connected.
 
 A connection is idle while it has no whole head, and after its response: the server behind tells (`is_idle`).
 """

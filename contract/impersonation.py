@@ -27,7 +27,7 @@ def headers(user: Mapping[str, Any]) -> list[tuple[str, str]]:
     groups = _texts(user.get("as-groups"), "as-groups")
     extra = user.get("as-user-extra") or {}
     if not isinstance(extra, Mapping):
-        raise ValueError("as-user-extra is no map of lists; write it as {scopes: [view]}")
+        raise ValueError("as-user-extra is not a map of lists; write it as {scopes: [view]}")
     values = [(str(key), value) for key in extra for value in _texts(extra[key], f"as-user-extra.{key}")]
     if not name:
         if uid or groups or values:
@@ -45,7 +45,7 @@ def _texts(value: object, field: str) -> list[str]:
     if value is None:
         return []
     if not isinstance(value, list):
-        raise ValueError(f"{field} is no list; write it as [one, two]")
+        raise ValueError(f"{field} is not a list; write it as [one, two]")
     return [_text(entry, field) for entry in value]
 
 
@@ -53,7 +53,7 @@ def _text(value: object, field: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise ValueError(f"{field} holds {value!r}, which is no text; write it in quotes")
+        raise ValueError(f"{field} holds {value!r}, which is not text; write it in quotes")
     if not (value.isascii() and value.isprintable()) or value != value.strip():
         raise ValueError(
             f"{field} holds {value!r}, which no header can carry; write printable ASCII without spaces around"

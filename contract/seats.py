@@ -64,7 +64,7 @@ class Seats(Generic[S]):
         self._most_count = max(self._most_count, count)
 
     def give(self, seat: S) -> None:
-        """Let out; one that is not in is no matter."""
+        """Let out a connection; does nothing for one that is not in."""
         source = self._sources.pop(seat, None)
         if source is None:
             return

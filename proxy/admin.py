@@ -13,7 +13,7 @@ Pages are rendered in slices with a checkpoint between them: traffic goes on mea
 
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 import trio
 
@@ -103,7 +103,7 @@ class _Visit:
 
     def __init__(self) -> None:
         self.scope = trio.CancelScope()
-        self.is_idle = True
+        self.may_yield = True
         """It waits for a request."""
 
 
@@ -115,8 +115,12 @@ class _Reading:
         self.since_s = trio.current_time()
 
     @property
-    def is_slow(self) -> bool:
+    def may_yield(self) -> bool:
+        """Whether its reader is slow."""
         return trio.current_time() - self.since_s > SLOW_READER_S
+
+
+_V = TypeVar("_V", _Visit, _Reading)
 
 
 class Admin:
@@ -146,7 +150,7 @@ class Admin:
         try:
             with visit.scope:
                 async with stream:
-                    if self._let_in(visit, source):
+                    if self._take(self._visits, visit, source, "client"):
                         await self._converse(stream, visit, source)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the client has gone
@@ -155,16 +159,16 @@ class Admin:
         finally:
             self._visits.give(visit)
 
-    def _let_in(self, visit: _Visit, source: str) -> bool:
-        visits = self._visits
-        if visits.is_full:
-            self._on_refused("client")
-            other = visits.yielding(source, lambda one: one.is_idle)
+    def _take(self, seats: Seats[_V], seat: _V, source: str, what: str) -> bool:
+        """Let in a connection, or a page to its reader; where there is no room, end one that may yield, or refuse."""
+        if seats.is_full:
+            self._on_refused(what)
+            other = seats.yielding(source, lambda one: one.may_yield)
             if other is None:
                 return False
             other.scope.cancel()
-            visits.give(other)
-        visits.take(visit, source)
+            seats.give(other)
+        seats.take(seat, source)
         return True
 
     async def _converse(self, stream: trio.SocketStream, visit: _Visit, source: str) -> None:
@@ -172,13 +176,13 @@ class Admin:
         reader = RequestReader(requests, _MAX_HEAD_BYTES)
         timeout_s = HEAD_TIMEOUT_S
         while True:
-            visit.is_idle = True
+            visit.may_yield = True
             with trio.move_on_after(timeout_s):
                 if not await self._read(stream, reader, requests):
                     return
             if not requests.is_whole:
                 return
-            visit.is_idle = False
+            visit.may_yield = False
             head = requests.take()
             with trio.move_on_after(ANSWER_TIMEOUT_S) as deadline:
                 await self._respond(stream, head, source)
@@ -210,7 +214,7 @@ class Admin:
             await self._send(stream, answer.status, answer.content_type, slices, head.keep_alive, is_head)
             return
         reading = _Reading()
-        if not self._let_read(reading, source):
+        if not self._take(self._readings, reading, source, "page"):
             text = b"other pages are on their way to slow readers; try again\n"
             await self._send(stream, 503, TEXT, [text], head.keep_alive, is_head)
             return
@@ -222,18 +226,6 @@ class Admin:
             self._readings.give(reading)
         if reading.scope.cancelled_caught:
             raise trio.ClosedResourceError("gave way")
-
-    def _let_read(self, reading: _Reading, source: str) -> bool:
-        readings = self._readings
-        if readings.is_full:
-            self._on_refused("page")
-            other = readings.yielding(source, lambda one: one.is_slow)
-            if other is None:
-                return False
-            other.scope.cancel()
-            readings.give(other)
-        readings.take(reading, source)
-        return True
 
     async def _make(self, head: RequestHead) -> tuple[Answer, list[bytes]]:
         """Make a page, when the one before it is made and the processor has had its rest."""

@@ -36,12 +36,12 @@ def test_every_field_becomes_a_header_and_every_value_its_own() -> None:
         ({"as-groups": ["viewers"]}, "as-uid, as-groups and as-user-extra need as"),
         ({"as-uid": "42"}, "as-uid, as-groups and as-user-extra need as"),
         ({"as-user-extra": {"scopes": ["view"]}}, "as-uid, as-groups and as-user-extra need as"),
-        ({"as": 5}, "as holds 5, which is no text"),
+        ({"as": 5}, "as holds 5, which is not text"),
         ({"as": "jane\r\nImpersonate-Group: system:masters"}, "which no header can carry"),
-        ({"as": "jane", "as-groups": "viewers"}, "as-groups is no list"),
-        ({"as": "jane", "as-groups": [1]}, "as-groups holds 1, which is no text"),
-        ({"as": "jane", "as-user-extra": ["x"]}, "as-user-extra is no map of lists"),
-        ({"as": "jane", "as-user-extra": {"scopes": "view"}}, "as-user-extra.scopes is no list"),
+        ({"as": "jane", "as-groups": "viewers"}, "as-groups is not a list"),
+        ({"as": "jane", "as-groups": [1]}, "as-groups holds 1, which is not text"),
+        ({"as": "jane", "as-user-extra": ["x"]}, "as-user-extra is not a map of lists"),
+        ({"as": "jane", "as-user-extra": {"scopes": "view"}}, "as-user-extra.scopes is not a list"),
     ],
 )
 def test_what_cannot_be_honoured_is_refused_by_name(user: dict[str, Any], message: str) -> None:

@@ -1,4 +1,4 @@
-"""The admin port among strangers: probes are answered, whoever else sits there."""
+"""The admin port among strangers: probes are answered however many others are connected."""
 
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
