@@ -27,6 +27,9 @@ _DELAYED_MOST_S: Final = 0.07
 """Between two pieces of a peer that waited for the kernel's delayed acknowledgement: Linux delays for 40 milliseconds,
 and the round trip comes on top."""
 
+_QUIET_COUNT: Final = 16
+"""With more descriptors ready in one turn the sidecar is busy, and peers wait for it and not for the kernel."""
+
 _ACKS_COUNT: Final = 256
 """Pieces acknowledged at once after such a wait; then it must be seen again. A wait in so many is no more than a fifth
 of a millisecond for each, and where it was a coincidence, this many acknowledgements were sent for nothing."""
@@ -214,7 +217,8 @@ class SocketChannel(Flushable, Handler):
         """Acknowledge now what has come from a peer that has been seen to wait for it (where no end of a message is
         known: to do it always would send a packet more for every piece)."""
         now_s = self._pump.now_s
-        if self.unanswered_s and _DELAYED_LEAST_S < now_s - self.unanswered_s < _DELAYED_MOST_S:
+        is_late = self.unanswered_s > 0.0 and _DELAYED_LEAST_S < now_s - self.unanswered_s < _DELAYED_MOST_S
+        if is_late and self._pump.ready_count <= _QUIET_COUNT:
             self._acks_count = _ACKS_COUNT
         self.unanswered_s = now_s
         if self._acks_count:

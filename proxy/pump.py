@@ -146,6 +146,8 @@ class Pump(Clock):
         """Events for the next turn, collected when the last one looked before it sent."""
         self._asking: dict[int, Asker] = {}
         self._is_turning = False
+        self.ready_count = 0
+        """Descriptors that were ready in this turn: many mean that peers wait for us."""
         self.looks_count = 0
         """How often it was looked who has spoken: what was written before the last time is being sent, or was."""
         self._dirty: list[Flushable] = []
@@ -236,6 +238,7 @@ class Pump(Clock):
         else:
             new.clear()
             ready = self._epoll.poll(wait_s, MAX_EVENTS_COUNT)
+        self.ready_count = len(ready)
         self._is_turning = True
         for fd, events in ready:
             handler = handlers[fd]
