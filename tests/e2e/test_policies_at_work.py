@@ -37,19 +37,24 @@ def ask(cluster: Cluster, namespace: str) -> Ask:
         return json.loads(told)  # type: ignore[no-any-return]
 
     ask("http", {"url": "http://limited/"}, {"url": "http://fair/"})  # a sidecar asks for limits at a first connection
-    wait_until(lambda: are_acquainted(ask), "the sidecars to know each other", 20)
+    met: set[str] = set()
+    wait_until(lambda: are_acquainted(ask, met), "the sidecars to know each other", 30)
     return ask
 
 
-def are_acquainted(ask: Ask) -> bool:
-    """A sidecar believes the marks of another from the second request on: let each pair have had its first."""
+def are_acquainted(ask: Ask, met: set[str]) -> bool:
+    """A sidecar believes the marks of another from the second request on: let each pair have had its first.
+
+    `met` gathers the pairs: balancing by latency may give all of a few requests to one of two pods.
+    """
     direct = ask("http", {"url": "http://timed/", "count": 8})
     chains = ask("http", {"url": "http://api/?call=http://db/", "count": 8})
     ask("http", {"url": "http://watched/?key=first", "method": "POST", "body": "first"})
     (seen,) = ask("http", {"url": "http://next:8000/seen?key=first"})
     told = [one["told"] for one in direct] + [one["told"]["called"]["told"] for one in chains]
     marked = all("x-tulle-timeout-ms" in one["headers"] for one in told)
-    return marked and len(shares(direct)) == 2 == len(shares(chains)) and "x-tulle-mirror" in seen["told"][-1]
+    met |= {f"{way} {pod}" for way, pods in (("direct", shares(direct)), ("chain", shares(chains))) for pod in pods}
+    return marked and len(met) == 4 and "x-tulle-mirror" in seen["told"][-1]
 
 
 @pytest.fixture
