@@ -71,7 +71,8 @@ def settings(cluster: Cluster, tag: str) -> tuple[str, ...]:
 def versions(cluster: Cluster, manifest: str) -> dict[str, str]:
     """The resourceVersion of each object of a manifest that nobody but its applier writes to."""
     items = json.loads(cluster.kubectl("get", "-f", "-", "-o", "json", stdin=manifest))["items"]
-    written = ("Deployment", "Secret", "ConfigMap")  # by controllers, and by the mesh itself
+    # By controllers, and by the mesh itself; the status of an admission policy is its type check.
+    written = ("Deployment", "Secret", "ConfigMap", "ValidatingAdmissionPolicy")
     return {
         f"{item['kind']}/{item['metadata']['name']}": item["metadata"]["resourceVersion"]
         for item in items
