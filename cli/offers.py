@@ -16,7 +16,7 @@ class Offers(Protocol):
 class Offered:
     """What the cluster says when it is asked, and only then.
 
-    One that cannot be asked counts as a current one, in silence: manifests are printed where there is no cluster, too.
+    Without a cluster to ask, a current one is assumed: manifests can be printed anywhere.
     """
 
     def __init__(self, cluster: Cluster) -> None:

@@ -9,7 +9,7 @@ from typing import Final
 SILENT_PATH: Final = "/api/v1/sidecars/silent"
 
 SILENT_AFTER_S: Final = 30.0
-"""Three times the longest pause between two tries of a sidecar: longer silence is no start and no restart."""
+"""Three times the longest pause between two tries of a sidecar: longer silence is more than a start or a restart."""
 
 ROWS_LIMIT_COUNT: Final = 1000
 """Rows of one answer; `count` has the whole number."""

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from typing import Final
 
 WORD_CHARS: Final = 80
-"""A longer word is no slip of the pen for one of ours; the longest is half as long."""
+"""A longer word cannot be a misspelling of one of ours: the longest of those is half as long."""
 
 SHOWN_CHARS: Final = 120
 

@@ -157,7 +157,7 @@ class Hub:
                 self._end(self._places[own[0]], "superseded")
 
     def _check_targets(self, place: Place, more_count: int) -> None:
-        """Come below the bound on targets, by the streams of whoever asks for most: maybe the newcomer."""
+        """Cut the streams of the pod that asks for the most, maybe the newcomer, until the targets fit the bound."""
         while self.held_count + more_count > self.max_targets_count:
             asked: Counter[tuple[str, Key]] = Counter()
             for one, stream in self._places.items():

@@ -50,7 +50,7 @@ def judge(cluster: Cluster, claimed: Key, ip: str) -> Standing:
     pod = cluster.pods.get(claimed)
     if pod is None or not (pod.ips or pod.host_network):
         return "unknown" if cluster.pod_at(ip) is None else "foreign"
-    # An address of a node is no pod's own; pods on the node's network are never meshed.
+    # An address of a node does not belong to a pod; pods on the node's network are never meshed.
     is_own = ip in pod.ips and not pod.host_network and pod.phase not in FINISHED
     return "own" if is_own else "foreign"
 
