@@ -169,7 +169,7 @@ def review() -> bytes:
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {"name": "p", "namespace": "default", "annotations": annotations},
-        "spec": {"containers": [{"name": "c", "image": "i"}]},
+        "spec": {"containers": [{"name": "c"}]},
     }
     request = {
         "uid": "u",
