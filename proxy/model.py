@@ -179,6 +179,7 @@ class ResponseHead:
         upgrade: HTTP/1: the Upgrade header of a 101, else empty.
         is_reframed: HTTP/1: its framing fields are not those that came, or that llhttp has seen.
         is_unchunked: HTTP/1: it came in chunks, and goes on without them until the connection ends.
+        is_personal: HTTP/1: it asks for credentials that the connection keeps (wire.credentials).
         memory_bytes: HTTP/2: about what it takes in memory.
     """
 
@@ -188,6 +189,7 @@ class ResponseHead:
         "framing",
         "grpc_status",
         "has_marks",
+        "is_personal",
         "is_reframed",
         "is_unchunked",
         "keep_alive",
@@ -223,6 +225,7 @@ class ResponseHead:
         self.grpc_status = grpc_status
         self.has_marks = has_marks
         self.upgrade = b""
+        self.is_personal = False
         self.is_reframed = False
         self.is_unchunked = False
         self.memory_bytes = 0

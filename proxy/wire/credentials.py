@@ -13,24 +13,19 @@ _NAMED: Final = re.compile(rb"(?:(?:proxy-)?(?:authorization|authenticate)|www-a
 _SCHEME: Final = re.compile(rb"[:,][ \t]*(?:ntlm|negotiate)(?=[ \t,]|$)", re.IGNORECASE).search
 
 
-def of_connection(lines: list[bytes]) -> bool:
-    """Tell whether a head, cut into its lines, gives such credentials or asks for them."""
-    # fast: a letter and the place of the colon tell nearly every line, the next letter a Bearer token (bench `http1`)
-    for at in range(1, len(lines) - 2):
-        line = lines[at]
-        letter = line[0] | 32
-        if letter == 97:  # authorization
-            may_be = len(line) > 15 and line[13] == 58 and line[15] | 32 != 98
-        elif letter == 119:  # www-authenticate
-            may_be = len(line) > 16 and line[16] == 58
-        elif letter == 112:  # proxy-authenticate, proxy-authorization
-            may_be = len(line) > 19 and (line[18] == 58 or line[19] == 58)
-        else:
-            continue
-        if may_be and _is_telling(line):
-            return True
-    return False
+def may_be(line: bytes) -> bool:
+    """Tell of a header's line whether `of_connection` must look at it.
+
+    Fast: the place of the colon tells nearly every line, and the next letter a Bearer token (bench case `http1`).
+    """
+    letter = line[0] | 32
+    if letter == 97:  # authorization
+        return len(line) > 15 and line[13] == 58 and line[15] | 32 != 98
+    if letter == 119:  # www-authenticate
+        return len(line) > 16 and line[16] == 58
+    return len(line) > 19 and (line[18] == 58 or line[19] == 58)  # proxy-authenticate, proxy-authorization
 
 
-def _is_telling(line: bytes) -> bool:
+def of_connection(line: bytes) -> bool:
+    """Tell whether a header's line gives such credentials or asks for them."""
     return _NAMED(line) is not None and _SCHEME(line) is not None

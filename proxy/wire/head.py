@@ -15,7 +15,7 @@ from typing import Final
 
 from proxy.errors import WireFault
 from proxy.model import CHUNKED, LENGTH, NO_BODY, UNTIL_CLOSE, Framing, RequestHead, ResponseHead
-from proxy.wire import authority, framing, upgrade
+from proxy.wire import authority, credentials, framing, upgrade
 from proxy.wire.options import judged, taken_off
 from proxy.wire.options import read as read_options
 
@@ -25,23 +25,24 @@ _HOP_BY_HOP: Final = (b"keep-alive", b"proxy-connection")
 
 _MARK: Final = b"x-tulle-"
 
+_CREDENTIALS: Final = b"authorization"
+"""Stands for any line that wire.credentials must look at."""
+
 _PLAIN_OPTIONS: Final = {value: [value.lower()] for value in (b"keep-alive", b"close", b"Keep-Alive", b"Close")}
 """Usual values of Connection, which name no other header -> their options."""
 
 
-def read_request(raw: bytes, lines: list[bytes], method: bytes) -> RequestHead:
-    """Read a complete request head, from its first byte to the blank line, whole and in lines; raise WireFault."""
-    line = lines[0]
-    start, end = len(method) + 1, len(line) - 9
-    minor = 1 if line.endswith(b" HTTP/1.1") else 0
-    if end <= start or (minor == 0 and not line.endswith(b" HTTP/1.0")) or line.find(b" ", start, end) >= 0:
-        raise WireFault("bad-request-line", line[:80].decode("latin-1"))
-    target = line[start:end]
+def read_request(raw: bytes, lines: list[bytes], method: bytes, before: bytes = b"") -> RequestHead:
+    """Read a complete request head, from its first byte to the blank line, whole and in lines; raise WireFault.
+
+    `before`: an authority in normal form, which Host most probably is (fast: that of the connection's last request).
+    """
+    target, minor = _request_line(lines[0], method)
     body: Framing = NO_BODY
     length_bytes = host_at = 0
     options: list[bytes] | None = None
     asked = b""
-    stale = has_marks = is_odd = False
+    stale = has_marks = is_odd = is_personal = False
     plain_at = 0  # where a Connection stands that names no other header
     for at in range(1, len(lines) - 2):
         line = lines[at]
@@ -70,10 +71,13 @@ def read_request(raw: bytes, lines: list[bytes], method: bytes) -> RequestHead:
             asked, stale = _joined(asked, _value(line, name)), True
         elif name.startswith(_MARK):
             has_marks = True
+        elif name == _CREDENTIALS:
+            is_personal = is_personal or credentials.of_connection(line)
         else:
             stale = True
     if host_at and target[0] == 47 and method != b"CONNECT":
-        host, fixed = authority.normal_form(_value(lines[host_at], b"host")), lines
+        told, fixed = _value(lines[host_at], b"host"), lines
+        host = before if told == before else authority.normal_form(told)
     else:
         host, fixed = _odd_authority(lines, host_at, method, target, minor)
     if is_odd or (body != NO_BODY and method == b"CONNECT"):
@@ -85,7 +89,9 @@ def read_request(raw: bytes, lines: list[bytes], method: bytes) -> RequestHead:
     elif plain_at:
         raw = _without_line(raw, lines, plain_at)
     keep_alive = minor == 1 if options is None else _is_kept(options, minor)
-    return RequestHead(raw, method, target, minor, body, length_bytes, keep_alive, asked, has_marks, authority=host)
+    head = RequestHead(raw, method, target, minor, body, length_bytes, keep_alive, asked, has_marks, authority=host)
+    head.is_personal = is_personal
+    return head
 
 
 def read_response(
@@ -96,7 +102,7 @@ def read_response(
     body: Framing = UNTIL_CLOSE
     length_bytes = 0
     options: list[bytes] | None = None
-    stale = is_odd = has_marks = False
+    stale = is_odd = has_marks = is_personal = False
     plain_at = 0  # where a Connection stands that names no other header
     upgraded = error = b""
     for at in range(1, len(lines) - 2):
@@ -124,6 +130,8 @@ def read_response(
             has_marks = True
             if name == b"x-tulle-error":
                 error = _value(line, name)
+        elif name == _CREDENTIALS:
+            is_personal = is_personal or credentials.of_connection(line)
         else:
             stale = True
     is_silent = status < 200 or status == 204 or (method == b"CONNECT" and status < 300)
@@ -144,7 +152,17 @@ def read_response(
     if fixed is not lines:
         head.is_reframed, head.is_unchunked = True, is_unchunked
     head.upgrade = upgraded if status == 101 else b""
+    head.is_personal = is_personal
     return head
+
+
+def _request_line(line: bytes, method: bytes) -> tuple[bytes, int]:
+    """Check the first line of a request; give its target and minor version."""
+    start, end = len(method) + 1, len(line) - 9
+    minor = 1 if line.endswith(b" HTTP/1.1") else 0
+    if end <= start or (minor == 0 and not line.endswith(b" HTTP/1.0")) or line.find(b" ", start, end) >= 0:
+        raise WireFault("bad-request-line", line[:80].decode("latin-1"))
+    return line[start:end], minor
 
 
 def _version_of(line: bytes) -> int:
@@ -207,11 +225,13 @@ def _telling(line: bytes) -> bytes:
     if letter == 107:  # k
         return _named(line, b"keep-alive")
     if letter == 112:  # p
-        return _named(line, b"proxy-connection")
+        return _named(line, b"proxy-connection") or (_CREDENTIALS if credentials.may_be(line) else b"")
     if letter == 116:  # t
         return _named(line, b"transfer-encoding") or _named(line, b"te")
     if letter == 117:  # u
         return _named(line, b"upgrade")
+    if letter == 97 or letter == 119:  # a, w
+        return _CREDENTIALS if credentials.may_be(line) else b""
     if letter == 120 and len(line) > 8 and line[7] == 45:  # x-tulle-...
         name = line[: line.find(b":")].lower()
         return name if name.startswith(_MARK) else b""

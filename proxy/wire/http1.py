@@ -14,7 +14,7 @@ import httptools
 
 from proxy.errors import WireFault
 from proxy.model import CHUNKED, LENGTH, NO_BODY, UNTIL_CLOSE, Framing, RequestHead, ResponseHead
-from proxy.wire import credentials, repair
+from proxy.wire import repair
 from proxy.wire.head import read_request, read_response
 from proxy.wire.message import BLANK, BODY, CRLF, DONE, HEAD, MessageReader, MessageSink, fault_of
 
@@ -59,9 +59,11 @@ NOBODY: Final = _Nobody()
 class RequestReader(MessageReader[RequestSink]):
     """Reads a client's requests."""
 
-    __slots__ = ("_is_begun", "_is_odd", "_is_upgraded", "_method")
+    __slots__ = ("_authority", "_is_begun", "_is_odd", "_is_upgraded", "_method")
 
     def __init__(self, sink: RequestSink, max_head_bytes: int, max_fields_count: int = 2048) -> None:
+        self._authority = b""
+        """Of the last request."""
         self._method = b""
         self._is_begun = False
         self._is_odd = False
@@ -115,9 +117,8 @@ class RequestReader(MessageReader[RequestSink]):
             self._renew()
             self._judge(_known(_ascii_target(raw), self._method), raw)
             self._is_odd = False
-        head = read_request(raw, lines, self._method)
-        if credentials.of_connection(lines):
-            head.is_personal = True
+        head = read_request(raw, lines, self._method, self._authority)
+        self._authority = head.authority
         if self._is_upgraded:
             self._is_upgraded = False
             self._renew()  # llhttp takes all that follows for the new protocol; whether it is, the server says
@@ -262,7 +263,7 @@ class ResponseReader(MessageReader[ResponseSink]):
         self._align(head, status)
         # The far end of a CONNECT may have taken what followed for a tunnel; who speaks HTTP/1.0 closes.
         self.keep_alive = head.keep_alive and method != b"CONNECT" and self._knows_chunks
-        if credentials.of_connection(lines):
+        if head.is_personal:
             self.is_personal = True
         framing = CHUNKED if head.is_unchunked else head.framing
         if framing == CHUNKED and self.rest:
