@@ -15,7 +15,7 @@ from tests.e2e.conftest import WORKLOADS, Cluster
 
 pytestmark = pytest.mark.e2e
 
-SECONDS = 20
+SECONDS = 12
 RATE_PER_S = 100
 MIB = 1024 * 1024
 LIMITS_BYTES = {"tulle-proxy": 250 * MIB, "tulle-controller": 512 * MIB, "tulle-webhook": 256 * MIB}

@@ -194,7 +194,7 @@ sys.exit(__main__.main())
 async def test_the_admin_port_is_open_before_the_rest_is_imported_so_that_no_startup_probe_is_refused(
     workers: str,
 ) -> None:
-    environ = settings(TULLE_PROXY_WORKERS=workers)
+    environ = settings(TULLE_PROXY_WORKERS=workers, TULLE_PROXY_DRAIN_TIMEOUT_S="0.2")
     with subprocess.Popen([sys.executable, "-c", EARLY], env=environ, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         imported = process.stdout.readline()
