@@ -168,8 +168,11 @@ class Doorkeeper(Generic[P]):
             self.on_ended("bodies")
             largest.end()
 
-    async def serve(self, listener: socket.socket, context: ssl.SSLContext | None = None) -> None:
-        """Accept until cancelled. Connections stay: the server behind ends them."""
+    async def serve(self, listener: socket.socket, context: Callable[[], ssl.SSLContext] | None = None) -> None:
+        """Accept until cancelled. Connections stay: the server behind ends them.
+
+        `context` gives the TLS context of the next connection; without it connections are plain.
+        """
         loop = asyncio.get_running_loop()
         listener.setblocking(False)
         sweeper = loop.create_task(self._sweep())
@@ -181,7 +184,7 @@ class Doorkeeper(Generic[P]):
                     except OSError:
                         await asyncio.sleep(REST_S)
                         continue
-                    self._let_in(sock, str(address[0]), context)
+                    self._let_in(sock, str(address[0]), context() if context is not None else None)
                 await asyncio.sleep(0)
         finally:
             sweeper.cancel()

@@ -23,7 +23,7 @@ class Server(uvicorn.Server):
         """Begin to listen on these sockets."""
         await super().startup(sockets=[])
         loop = asyncio.get_running_loop()
-        self._doors = [loop.create_task(self._keeper.serve(sock, self.config.ssl)) for sock in sockets or ()]
+        self._doors = [loop.create_task(self._keeper.serve(sock)) for sock in sockets or ()]
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept no more, and let what is under way end."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Callable
 
 import uvicorn
@@ -14,9 +15,16 @@ from webhook.callers import Protocol
 class Server(uvicorn.Server):
     """Accepts by itself; uvicorn parses, runs the application, and ends what is open."""
 
-    def __init__(self, config: uvicorn.Config, limits: Limits, on_ended: Callable[[str], None]) -> None:
-        """`on_ended` counts connections that the doorkeeper ends, by reason."""
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        limits: Limits,
+        on_ended: Callable[[str], None],
+        context: Callable[[], ssl.SSLContext],
+    ) -> None:
+        """`on_ended` counts connections that the doorkeeper ends, by reason; `context` gives the next one's TLS."""
         super().__init__(config)
+        self._context = context
         self._keeper = Doorkeeper(limits, self._make, _is_idle, _is_reading, on_ended)
         self._doors: list[asyncio.Task[None]] = []
 
@@ -24,7 +32,7 @@ class Server(uvicorn.Server):
         """Begin to listen on these sockets."""
         await super().startup(sockets=[])
         loop = asyncio.get_running_loop()
-        self._doors = [loop.create_task(self._keeper.serve(sock, self.config.ssl)) for sock in sockets or ()]
+        self._doors = [loop.create_task(self._keeper.serve(sock, self._context)) for sock in sockets or ()]
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept no more, and let what is under way end."""

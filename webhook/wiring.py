@@ -4,7 +4,6 @@ import asyncio
 import socket
 import sys
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from threading import Event, Thread
 from types import FrameType
@@ -77,9 +76,8 @@ async def _serve(settings: Settings, serving: Serving, listener: socket.socket) 
         proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=STOP_LIMIT_S,
-        ssl_context_factory=lambda config, default: context.context,
     )
-    server = DrainingServer(config, stopping, serving.drain_delay_s, parts.metrics.count_ended)
+    server = DrainingServer(config, stopping, serving.drain_delay_s, parts)
     structlog.get_logger().info("start", version=VERSION, port=serving.port, names=list(served_names))
     await server.serve(sockets=[listener])
     return 0 if stopping.is_set() else 1
@@ -94,10 +92,8 @@ def serving_names(settings: Settings, serving: Serving) -> tuple[str, ...]:
 class DrainingServer(Server):
     """Serves on for a while after the first signal, and stops at the second."""
 
-    def __init__(
-        self, config: uvicorn.Config, draining: Event, delay_s: float, on_ended: Callable[[str], None]
-    ) -> None:
-        super().__init__(config, LIMITS, on_ended)
+    def __init__(self, config: uvicorn.Config, draining: Event, delay_s: float, parts: Parts) -> None:
+        super().__init__(config, LIMITS, parts.metrics.count_ended, lambda: parts.serving.context)
         self._draining = draining
         self._delay_s = delay_s
         self._loop = asyncio.get_running_loop()

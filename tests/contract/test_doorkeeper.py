@@ -44,7 +44,7 @@ class Line(asyncio.Protocol):
 
 @asynccontextmanager
 async def kept(
-    limits: Limits, context: ssl.SSLContext | None = None
+    limits: Limits, context: Callable[[], ssl.SSLContext] | None = None
 ) -> AsyncIterator[tuple[Callable[[str], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]], list[str]]]:
     """Run a doorkeeper; give how to connect from an address, and the reasons of what it ended."""
     listener = socket.create_server(("127.0.0.1", 0))
@@ -167,7 +167,10 @@ def test_of_bodies_that_are_too_much_together_the_largest_is_ended() -> None:
 
 def test_a_handshake_that_does_not_come_holds_a_place_for_little_time_and_for_no_newcomer() -> None:
     async def main() -> None:
-        async with kept(Limits(3, handshake_s=0.3), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)) as (connect, ended):
+        async with kept(Limits(3, handshake_s=0.3), lambda: ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)) as (
+            connect,
+            ended,
+        ):
             streams = [await connect("127.0.0.1") for _ in range(5)]
             for stream in streams:
                 assert await read(stream) == b""

@@ -3,6 +3,7 @@
 import base64
 import ssl
 from datetime import UTC, datetime, timedelta
+from threading import Event, Thread
 
 import pytest
 from cryptography import x509
@@ -58,6 +59,27 @@ def test_a_first_certificate_is_trusted_for_its_names(material: Material) -> Non
     served = handshake(ServingContext(material).context, material.bundle)
 
     assert set(NAMES) == certificates.names_of(x509.load_der_x509_certificate(served))
+
+
+def test_a_handshake_never_meets_half_of_a_pair_that_another_thread_loads(material: Material) -> None:
+    """One pair's certificate with another's key ends the handshake, and with it a kubelet's probe."""
+    pairs = (material, first_material(NAMES, NOW))
+    serving = ServingContext(material)
+    is_over = Event()
+
+    def load() -> None:
+        while not is_over.is_set():
+            for pair in pairs:
+                serving.load(pair)
+
+    thread = Thread(target=load)
+    thread.start()
+    try:
+        for _ in range(300):
+            handshake(serving.context, b"".join(pair.bundle for pair in pairs))
+    finally:
+        is_over.set()
+        thread.join()
 
 
 def test_material_survives_its_secret(material: Material) -> None:
