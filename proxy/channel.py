@@ -34,6 +34,9 @@ _ACKS_COUNT: Final = 256
 """Pieces acknowledged at once after such a wait; then it must be seen again. A wait in so many is no more than a fifth
 of a millisecond for each, and where it was a coincidence, this many acknowledgements were sent for nothing."""
 
+_SEGMENT_BYTES: Final = 65536
+"""No segment is larger: what gathers small pieces holds back less than one, and more than one is acknowledged at once."""
+
 _RESET: Final = b"\x01\x00\x00\x00\x00\x00\x00\x00"
 """struct linger {1, 0}: close with RST."""
 
@@ -201,20 +204,20 @@ class SocketChannel(Flushable, Handler):
         self._shut(name)
         user.on_lost(name)
 
-    def ack(self) -> None:
-        """Acknowledge now what has come, although nothing is to be answered yet.
+    def ack(self, size_bytes: int) -> None:
+        """Acknowledge now a piece that has come, although nothing is to be answered yet.
 
         A peer that gathers small pieces (Nagle's algorithm, on by default) sends the rest of its message only then,
         and the kernel would wait for bytes of ours to carry the acknowledgement, for 40 milliseconds.
         """
-        if self.is_open:
+        if self.is_open and size_bytes < _SEGMENT_BYTES:
             try:
                 self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
             except OSError:
                 pass  # broken: the next read tells
 
-    def ack_if_awaited(self) -> None:
-        """Acknowledge now what has come from a peer that has been seen to wait for it (where no end of a message is
+    def ack_if_awaited(self, size_bytes: int) -> None:
+        """Acknowledge now a piece from a peer that has been seen to wait for it (where no end of a message is
         known: to do it always would send a packet more for every piece)."""
         now_s = self._pump.now_s
         is_late = self.unanswered_s > 0.0 and _DELAYED_LEAST_S < now_s - self.unanswered_s < _DELAYED_MOST_S
@@ -223,7 +226,7 @@ class SocketChannel(Flushable, Handler):
         self.unanswered_s = now_s
         if self._acks_count:
             self._acks_count -= 1
-            self.ack()
+            self.ack(size_bytes)
 
     # writing
 

@@ -80,7 +80,7 @@ class Conversation(Caller, Keeper, RequestSink, ChannelUser, Limited):
         if reader.rest:  # a later request: it waits here and in the kernel until this one is answered
             self.channel.pause(PAUSED_BY_TURN)
         elif not reader.is_done and not reader.is_idle:
-            self.channel.ack()
+            self.channel.ack(len(data))
 
     def on_eof(self) -> None:
         exchange = self._exchange

@@ -171,7 +171,7 @@ class Link(Flushable, ChannelUser):
             self.http2.feed(data, now_s)
         except WireFault as fault:
             self.owner.on_fault(fault)
-        self.channel.ack_if_awaited()
+        self.channel.ack_if_awaited(len(data))
         self.touch()
 
     def on_eof(self) -> None:

@@ -195,7 +195,7 @@ class Server(Leg, ChannelUser, Asker):
             self.lose(f"bad-response:{fault}")
             return
         if not self.reader.is_done:
-            self.channel.ack()
+            self.channel.ack(len(data))
 
     def on_eof(self) -> None:
         user = self._user

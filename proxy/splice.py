@@ -89,7 +89,7 @@ class Splice:
             self._held_bytes += moved
             self._source.series.read_bytes += moved
             self._source.active_s = self._pump.now_s
-            self._source.ack_if_awaited()
+            self._source.ack_if_awaited(moved)
         else:
             self._is_ended = True
             self._source.end_reading()

@@ -152,7 +152,7 @@ class _Direction(ChannelUser):
     def on_data(self, data: bytes) -> None:
         sink = self._sink
         sink.write(data)
-        self._source.ack_if_awaited()
+        self._source.ack_if_awaited(len(data))
         self._moved_bytes += len(data)
         if self._moved_bytes > self._splice_after_bytes > 0:
             self._splice_after_bytes = 0
