@@ -35,7 +35,7 @@ _ACKS_COUNT: Final = 256
 of a millisecond for each, and where it was a coincidence, this many acknowledgements were sent for nothing."""
 
 _SEGMENT_BYTES: Final = 65536
-"""No segment is larger: what gathers small pieces holds back less than one, and more than one is acknowledged at once."""
+"""No segment is larger: Nagle's algorithm holds back less than one, and more than one is acknowledged at once."""
 
 _RESET: Final = b"\x01\x00\x00\x00\x00\x00\x00\x00"
 """struct linger {1, 0}: close with RST."""
