@@ -160,7 +160,7 @@ class Admin:
             self._visits.give(visit)
 
     def _take(self, seats: Seats[_V], seat: _V, source: str, what: str) -> bool:
-        """Let in a connection, or a page to its reader; where there is no room, end one that may yield, or refuse."""
+        """Give a connection, or a page on its way, a seat. If all are taken, end one that may yield, or refuse."""
         if seats.is_full:
             self._on_refused(what)
             other = seats.yielding(source, lambda one: one.may_yield)
