@@ -35,7 +35,7 @@ _PLAIN_OPTIONS: Final = {value: [value.lower()] for value in (b"keep-alive", b"c
 def read_request(raw: bytes, lines: list[bytes], method: bytes, before: bytes = b"") -> RequestHead:
     """Read a complete request head, from its first byte to the blank line, whole and in lines; raise WireFault.
 
-    `before`: an authority in normal form, which Host most probably is (fast: that of the connection's last request).
+    `before`: the normal form of an earlier Host, which this one most probably repeats (fast: bench case `http1`).
     """
     target, minor = _request_line(lines[0], method)
     body: Framing = NO_BODY

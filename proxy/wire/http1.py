@@ -63,7 +63,7 @@ class RequestReader(MessageReader[RequestSink]):
 
     def __init__(self, sink: RequestSink, max_head_bytes: int, max_fields_count: int = 2048) -> None:
         self._authority = b""
-        """Of the last request."""
+        """The normal form of the last Host; one that a target named may be of another scheme, where it is another."""
         self._method = b""
         self._is_begun = False
         self._is_odd = False
@@ -118,7 +118,7 @@ class RequestReader(MessageReader[RequestSink]):
             self._judge(_known(_ascii_target(raw), self._method), raw)
             self._is_odd = False
         head = read_request(raw, lines, self._method, self._authority)
-        self._authority = head.authority
+        self._authority = head.authority if head.target[0] == 47 and self._method != b"CONNECT" else b""
         if self._is_upgraded:
             self._is_upgraded = False
             self._renew()  # llhttp takes all that follows for the new protocol; whether it is, the server says

@@ -127,6 +127,23 @@ def test_an_absolute_target_without_a_host_is_refused(target: bytes) -> None:
     assert events in ([("bad-host", b"")], [("bad-request-line", b"")])
 
 
+@pytest.mark.parametrize("first", ["GET https://web:80/", "GET ftp://web:80/", "CONNECT web:80"])
+def test_a_host_is_judged_anew_after_a_target_in_whose_scheme_it_is_something_else(first: str) -> None:
+    """Port 80 goes without saying in Host, not in those: the request after them must not be taken for another's."""
+    notes = Notes()
+    reader = RequestReader(notes, 65536)
+    heads = [f"{first} HTTP/1.1\r\nHost: web:80\r\n\r\n", "GET / HTTP/1.1\r\nHost: web:80\r\n\r\n"]
+    authorities = []
+    for head in heads:
+        reader.feed(head.encode())
+        found = notes.heads[-1]
+        assert isinstance(found, RequestHead)
+        authorities.append(found.authority)
+        reader.next_message()
+
+    assert authorities == [b"web:80", b"web"]
+
+
 def test_the_host_of_a_connect_is_its_target() -> None:
     head = head_of(b"CONNECT A:443 HTTP/1.1\r\nHost: evil\r\n\r\n")
 
