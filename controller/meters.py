@@ -39,8 +39,12 @@ class Meters:
     connections_ended: Counter = field(init=False)
 
     def __post_init__(self) -> None:
-        registry = self.registry
-        ProcessCollector(registry=registry)
+        ProcessCollector(registry=self.registry)
+        self._of_sidecars(self.registry)
+        self._of_cluster(self.registry)
+
+    def _of_sidecars(self, registry: CollectorRegistry) -> None:
+        """Make the metrics of what sidecars ask and report."""
         self.streams = Gauge(PREFIX + "discovery_streams", "Open discovery streams", registry=registry)
         self.targets = Gauge(PREFIX + "discovery_targets", "Targets that some stream asks for", registry=registry)
         self.updates = Counter(
@@ -83,6 +87,9 @@ class Meters:
             registry=registry,
         )
         self.series_bytes = Gauge(PREFIX + "report_series_bytes", "Memory of the series of traffic", registry=registry)
+
+    def _of_cluster(self, registry: CollectorRegistry) -> None:
+        """Make the metrics of what is read from the API server and written to it, and of connections."""
         self.watch_events = Counter(
             PREFIX + "watch_events", "Changes of objects read, by kind", ["kind"], registry=registry
         )
