@@ -2,6 +2,7 @@
 
 import os
 import ssl
+from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from webhook.certificates import Material
@@ -15,8 +16,10 @@ class ServingContext:
     """
 
     def __init__(self, material: Material, client_ca_file: str = "") -> None:
-        """Raises OSError or ssl.SSLError when the file of client CAs cannot be read."""
-        self._client_ca_file = client_ca_file
+        """Raises OSError or ssl.SSLError when the file of client CAs cannot be read; later it is not read again."""
+        self._client_ca = Path(client_ca_file).read_text("ascii", "ignore") if client_ca_file else ""
+        if client_ca_file and not self._client_ca.strip():
+            raise ssl.SSLError(f"{client_ca_file} holds no certificate")
         self.material = material
         self.context = self._made(material)
 
@@ -29,9 +32,9 @@ class ServingContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_alpn_protocols(["http/1.1"])
-        if self._client_ca_file:
+        if self._client_ca:
             # Optional: a kubelet's probe has none. Who needs one is judged by the routes (webhook/callers.py).
-            context.load_verify_locations(self._client_ca_file)
+            context.load_verify_locations(cadata=self._client_ca)
             context.verify_mode = ssl.CERT_OPTIONAL
         # The ssl module reads files only; a directory in memory keeps the key off every disk where there is one.
         with TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as directory:

@@ -3,6 +3,7 @@
 import base64
 import ssl
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from threading import Event, Thread
 
 import pytest
@@ -80,6 +81,27 @@ def test_a_handshake_never_meets_half_of_a_pair_that_another_thread_loads(materi
     finally:
         is_over.set()
         thread.join()
+
+
+def test_who_may_ask_stays_as_it_was_read_when_the_certificate_changes(material: Material, tmp_path: Path) -> None:
+    authorities = tmp_path / "ca.crt"
+    authorities.write_bytes("# Zertifikatsinhaber: Müller\n".encode() + material.bundle)
+    serving = ServingContext(material, str(authorities))
+    authorities.unlink()
+
+    serving.load(first_material(NAMES, NOW))
+
+    assert serving.context.verify_mode == ssl.CERT_OPTIONAL
+    assert len(serving.context.get_ca_certs()) == 1
+
+
+@pytest.mark.parametrize("text", ["", "\n", "no certificate"])
+def test_a_file_of_client_authorities_without_one_is_an_error(material: Material, tmp_path: Path, text: str) -> None:
+    authorities = tmp_path / "ca.crt"
+    authorities.write_text(text)
+
+    with pytest.raises(ssl.SSLError):
+        ServingContext(material, str(authorities))
 
 
 def test_material_survives_its_secret(material: Material) -> None:
